@@ -1,1 +1,49 @@
-"""vjpgen."""
+"""vjpgen: a gradient of your own for JAX and Flax, from a comment.
+
+The names are bound when they are first used, so that importing vjpgen imports neither jax nor
+libcst.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vjpgen.runtime.drop_in import custom_vjp
+    from vjpgen.runtime.errors import DroppedTangentWarning, TangentError
+    from vjpgen.runtime.lifting import primal
+    from vjpgen.runtime.snapshots import snapshot
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "DroppedTangentWarning": "vjpgen.runtime.errors",
+    "TangentError": "vjpgen.runtime.errors",
+    "custom_vjp": "vjpgen.runtime.drop_in",
+    "primal": "vjpgen.runtime.lifting",
+    "snapshot": "vjpgen.runtime.snapshots",
+}
+_MODULES = ("runtime",)
+
+__all__ = [
+    "DroppedTangentWarning",
+    "TangentError",
+    "custom_vjp",
+    "primal",
+    "snapshot",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        value = getattr(importlib.import_module(_HOMES[name]), name)
+        globals()[name] = value
+        return value
+    if name in _MODULES:
+        return importlib.import_module(f"vjpgen.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__, *_MODULES])

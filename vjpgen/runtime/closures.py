@@ -1,0 +1,255 @@
+"""Values that functions have captured, taken out and put back in as arguments.
+
+A rule may close over arrays of the function around it. `jax.custom_vjp` cannot see those, so a
+traced one would leak. Here they are found in the closures, become operands, and each run gets
+copies of the functions whose closure cells hold that run's values.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import dis
+import functools
+import types
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+from flax.core.scope import Variable
+from flax.linen.module import Module
+
+from vjpgen.runtime.leaves import Operands
+from vjpgen.runtime.modules import ModuleSet, bound_scope
+from vjpgen.runtime.rule import RULE
+from vjpgen.runtime.wrapping import wrap
+
+
+@dataclasses.dataclass
+class Captures:
+    """What some functions have captured, directly or through other functions.
+
+    Args:
+        operands: where captured arrays go.
+        modules: where captured modules go.
+    """
+
+    operands: Operands
+    modules: ModuleSet
+    _kept: dict[int, Any] = dataclasses.field(default_factory=dict)
+    _edges: dict[int, list[int]] = dataclasses.field(default_factory=dict)
+    _arrays: dict[int, int] = dataclasses.field(default_factory=dict)
+    _bound: dict[int, int] = dataclasses.field(default_factory=dict)
+    _changed: set[int] = dataclasses.field(default_factory=set)
+
+    def scan(self, function: Any) -> frozenset[int]:
+        """Find what `function` has captured; return the operands that it reaches."""
+        self._visit(function, "", None)
+        self._propagate()
+        return self._reach(function)
+
+    def rebuild(self, function: Any, arrays: Sequence[Any], built: Sequence[Any]) -> Any:
+        """Return `function` with `arrays` and the modules `built` in place of what it captured."""
+        if id(function) not in self._changed:
+            return function
+        return _Rebuild(self, arrays, built).value(function)
+
+    def _visit(self, value: Any, name: str, user: types.FunctionType | None) -> None:
+        """Record one value; `user` is the function that holds it under `name`."""
+        key = id(value)
+        if isinstance(value, jax.Array):
+            if key not in self._arrays:
+                self._kept[key] = value
+                self._arrays[key] = self.operands.add(value, f"captured value {name!r}").index
+            return
+        if bound_scope(value) is not None:
+            if not _reads_fields_only(value, name, user):
+                bound = self.modules.bind(value)
+                assert bound is not None
+                self._kept[key] = value
+                self._bound[key] = bound.index
+            return
+        if key in self._edges or not _may_hold_values(value):
+            return
+        self._kept[key] = value
+        self._edges[key] = edges = []
+        holder = value if isinstance(value, types.FunctionType) else user
+        for label, part in _parts(value):
+            edges.append(id(part))
+            self._visit(part, label or name, holder)
+
+    def _propagate(self) -> None:
+        """Mark all that holds, however deep, something to replace."""
+        self._changed = {*self._arrays, *self._bound}
+        grown = True
+        while grown:
+            grown = False
+            for key, parts in self._edges.items():
+                if key not in self._changed and any(part in self._changed for part in parts):
+                    self._changed.add(key)
+                    grown = True
+
+    def _reach(self, value: Any) -> frozenset[int]:
+        seen: set[int] = set()
+        todo = [id(value)]
+        while todo:
+            key = todo.pop()
+            if key not in seen:
+                seen.add(key)
+                todo.extend(self._edges.get(key, ()))
+        return frozenset(self._arrays[key] for key in seen if key in self._arrays)
+
+
+@dataclasses.dataclass
+class _Rebuild:
+    """One rebuilding of captured values; functions that capture each other stay linked."""
+
+    captures: Captures
+    arrays: Sequence[Any]
+    built: Sequence[Any]
+    done: dict[int, Any] = dataclasses.field(default_factory=dict)
+
+    def value(self, value: Any) -> Any:
+        key = id(value)
+        captures = self.captures
+        if key not in captures._changed:
+            return value
+        if key in captures._arrays:
+            return self.arrays[captures._arrays[key]]
+        if key in captures._bound:
+            return self.built[captures._bound[key]]
+        if key not in self.done:
+            self._make(key, value)
+        return self.done[key]
+
+    def _make(self, key: int, value: Any) -> None:
+        rule = getattr(value, RULE, None)
+        if rule is not None and isinstance(value, types.FunctionType):
+            self.done[key] = rule.rebuilt(
+                wrap, lambda new: self.done.__setitem__(key, new), self.value
+            )
+        elif isinstance(value, types.FunctionType):
+            self._function(key, value)
+        elif isinstance(value, types.MethodType):
+            self.done[key] = types.MethodType(
+                self.value(value.__func__), self.value(value.__self__)
+            )
+        elif isinstance(value, functools.partial):
+            self.done[key] = type(value)(
+                self.value(value.func),
+                *[self.value(item) for item in value.args],
+                **{name: self.value(item) for name, item in value.keywords.items()},
+            )
+        else:
+            self.done[key] = jax.tree_util.tree_map(self.value, value)
+
+    def _function(self, key: int, function: types.FunctionType) -> None:
+        cells = []
+        fresh: list[tuple[types.CellType, Any]] = []
+        for cell in function.__closure__ or ():
+            content = _content(cell)
+            if id(content) in self.captures._changed:
+                new = types.CellType()
+                fresh.append((new, content))
+                cells.append(new)
+            else:
+                cells.append(cell)
+        copy = types.FunctionType(
+            function.__code__,
+            function.__globals__,
+            function.__name__,
+            None,
+            tuple(cells) if function.__closure__ is not None else None,
+        )
+        self.done[key] = copy
+        copy.__dict__.update(function.__dict__)
+        copy.__qualname__ = function.__qualname__
+        copy.__module__ = function.__module__
+        copy.__doc__ = function.__doc__
+        copy.__annotations__ = function.__annotations__
+        for cell, content in fresh:
+            cell.cell_contents = self.value(content)
+        if function.__defaults__:
+            copy.__defaults__ = tuple(self.value(item) for item in function.__defaults__)
+        if function.__kwdefaults__:
+            copy.__kwdefaults__ = {
+                name: self.value(item) for name, item in function.__kwdefaults__.items()
+            }
+
+
+_EMPTY = object()
+
+
+def _content(cell: types.CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # not bound yet
+        return _EMPTY
+
+
+def _may_hold_values(value: Any) -> bool:
+    if isinstance(value, types.FunctionType):
+        library = (value.__module__ or "").partition(".")[0]
+        held = value.__closure__ or value.__defaults__ or value.__kwdefaults__
+        return hasattr(value, RULE) or (bool(held) and library not in ("jax", "jaxlib", "numpy"))
+    if isinstance(value, (types.MethodType, functools.partial)):
+        return True
+    if isinstance(value, (str, bytes, int, float, complex, type, types.ModuleType)) or value is None:
+        return False
+    return not jax.tree_util.all_leaves([value])
+
+
+def _parts(value: Any) -> list[tuple[str, Any]]:
+    rule = getattr(value, RULE, None)
+    if rule is not None and isinstance(value, types.FunctionType):
+        return [("", part) for part in rule.functions()]
+    if isinstance(value, types.FunctionType):
+        cells = zip(value.__code__.co_freevars, value.__closure__ or (), strict=True)
+        parts = [(name, _content(cell)) for name, cell in cells]
+        parts += [("", item) for item in value.__defaults__ or ()]
+        return parts + list((value.__kwdefaults__ or {}).items())
+    if isinstance(value, types.MethodType):
+        return [("", value.__func__), (value.__name__, value.__self__)]
+    if isinstance(value, functools.partial):
+        return [("", value.func), *(("", a) for a in value.args), *value.keywords.items()]
+    return [("", leaf) for leaf in jax.tree_util.tree_leaves(value)]
+
+
+def _reads_fields_only(value: Any, name: str, user: types.FunctionType | None) -> bool:
+    """Tell whether a function uses a captured module only for plain fields, as `self.features`.
+
+    Such a module needs no lifting: nothing of its scope is touched.
+    """
+    if not isinstance(value, Module) or user is None or isinstance(value, Variable):
+        return False
+    fields = value.__dataclass_fields__
+    plain = {
+        field
+        for field in fields
+        if field not in ("parent", "name") and _is_plain(getattr(value, field, None))
+    }
+    return _loads_only(user.__code__, name, plain)
+
+
+def _is_plain(value: Any) -> bool:
+    leaves = jax.tree_util.tree_leaves(value)
+    return not any(isinstance(x, (jax.Array, Module, Variable)) for x in leaves)
+
+
+def _loads_only(code: types.CodeType, name: str, attributes: set[str]) -> bool:
+    """Tell whether `code` uses the captured `name` only to read one of `attributes`."""
+    if name not in code.co_freevars:
+        return False
+    steps = [step for step in dis.get_instructions(code) if step.opname != "CACHE"]
+    for step, following in zip(steps, [*steps[1:], None], strict=True):
+        if step.argval != name or step.opname in ("COPY_FREE_VARS", "MAKE_CELL"):
+            continue
+        if step.opname == "LOAD_CLOSURE" or step.opname == "LOAD_FAST":
+            continue  # handed on to a function inside, which is looked at below
+        if step.opname != "LOAD_DEREF" or following is None:
+            return False
+        if following.opname not in ("LOAD_ATTR", "LOAD_METHOD") or following.argval not in attributes:
+            return False
+    inner = [c for c in code.co_consts if isinstance(c, types.CodeType) and name in c.co_freevars]
+    return all(_loads_only(c, name, attributes) for c in inner)
+
+

@@ -1,0 +1,131 @@
+"""Trees of arguments, split into the arrays that JAX sees and the values that it never does.
+
+A tree is *packed* into its structure and one entry a leaf: an operand (its place among the
+arrays given to `jax.custom_vjp`), a constant (kept as the Python object that it is), or a
+reference to a bound module. Unpacking puts other arrays and modules in their places.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Operand:
+    """A leaf that is the operand with this index."""
+
+    index: int
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Constant:
+    """A leaf that is never traced."""
+
+    value: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Bound:
+    """A leaf that is the bound module, scope or variable with this index."""
+
+    index: int
+
+
+Entry = Operand | Constant | Bound
+
+
+class Packed(NamedTuple):
+    """A tree without its arrays: its structure and an entry a leaf."""
+
+    structure: Any
+    entries: tuple[Entry, ...]
+
+
+def is_array(value: Any) -> bool:
+    """Tell whether JAX traces this leaf: an array, but no Python scalar, `numpy.bool_` or object array.
+
+    A Python scalar that is differentiated or mapped has become a JAX array before it gets here,
+    so keeping the others as they are keeps `if train:` and `range(n)` as they were.
+    """
+    if isinstance(value, jax.Array):
+        return True
+    if isinstance(value, (np.ndarray, np.generic)):
+        return value.dtype.kind not in "OSUMm" and not isinstance(value, np.bool_)
+    return False
+
+
+def is_differentiable(value: Any) -> bool:
+    """Tell whether an array has tangents of its own dtype: floats and complex numbers have."""
+    return jax.numpy.issubdtype(value.dtype, np.inexact)
+
+
+@dataclasses.dataclass
+class Operands:
+    """The arrays that become arguments of `jax.custom_vjp`, each with the words that name it."""
+
+    arrays: list[Any] = dataclasses.field(default_factory=list)
+    labels: list[str] = dataclasses.field(default_factory=list)
+
+    def add(self, array: Any, label: str) -> Operand:
+        """Append one array."""
+        self.arrays.append(array)
+        self.labels.append(label)
+        return Operand(len(self.arrays) - 1)
+
+
+def path_text(path: Sequence[Any]) -> str:
+    """Write a key path as people do: `params.Dense_0.kernel`, `[0]`."""
+    text = ""
+    for key in path:
+        if isinstance(key, jax.tree_util.SequenceKey):
+            text += f"[{key.idx}]"
+        elif isinstance(key, jax.tree_util.FlattenedIndexKey):
+            text += f"[{key.key}]"
+        else:
+            name = getattr(key, "name", getattr(key, "key", key))
+            text += f".{name}" if text else str(name)
+    return text
+
+
+def pack(
+    tree: Any, operands: Operands, label: str, bind: Callable[[Any], Bound | None] | None = None
+) -> Packed:
+    """Pack `tree`; its arrays are appended to `operands`.
+
+    Args:
+        tree: any pytree.
+        operands: where the arrays go.
+        label: words for the tree, which the labels of its arrays begin with.
+        bind: tells for a leaf whether it is a bound module and which; None where none can be.
+    """
+    leaves, structure = jax.tree_util.tree_flatten_with_path(tree)
+    entries: list[Entry] = []
+    for path, leaf in leaves:
+        if is_array(leaf):
+            words = path_text(path)
+            joint = "" if not words or words.startswith("[") or not label else "."
+            entries.append(operands.add(leaf, f"{label}{joint}{words}"))
+        elif bind is not None and (bound := bind(leaf)) is not None:
+            entries.append(bound)
+        else:
+            entries.append(Constant(leaf))
+    return Packed(structure, tuple(entries))
+
+
+def unpack(packed: Packed, arrays: Sequence[Any], bound: Callable[[int], Any] | None = None) -> Any:
+    """Rebuild a packed tree with `arrays` for its operands and `bound(index)` for its modules."""
+    leaves = []
+    for entry in packed.entries:
+        if isinstance(entry, Operand):
+            leaves.append(arrays[entry.index])
+        elif isinstance(entry, Constant):
+            leaves.append(entry.value)
+        else:
+            assert bound is not None
+            leaves.append(bound(entry.index))
+    return jax.tree_util.tree_unflatten(packed.structure, leaves)

@@ -1,0 +1,125 @@
+"""Put a lifted function in the place of its primal."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from flax.core.scope import Filter
+from flax.linen.module import wrap_method_once
+
+from vjpgen.runtime.rule import RULE, Missing, Rule
+from vjpgen.runtime.wrapping import wrap
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+Reference = Callable[[], Callable[..., Any]] | str
+
+
+def lift(
+    primal: Function,
+    lifted: Callable[..., Any],
+    *,
+    name: str,
+    at: str,
+    bwd: Reference,
+    fwd: Reference | None = None,
+    target: str = "function",
+    grad_vars: Filter = "params",
+    nondiff_argnums: int | tuple[int, ...] = (),
+    nondiff_argnames: str | tuple[str, ...] = (),
+    missing: Missing = None,
+    symbolic_zeros: bool = False,
+    optimize_remat: bool = False,
+    exact: bool | tuple[str, ...] = (),
+    surrogate: bool | tuple[str, ...] = (),
+    zero: bool | tuple[str, ...] = (),
+    state: bool | tuple[str, ...] = (),
+    example: Reference | None = None,
+) -> Function:
+    """Return `primal` with the gradient of its rule; generated modules call this.
+
+    Args:
+        primal: the annotated function, as decorated.
+        lifted: the generated function; takes a `LiftedCall`, then one argument a parameter.
+        name: qualified name of the function.
+        at: file and line of the annotation.
+        bwd: gives the backward rule when called, or the name of an attribute of the class.
+        fwd: the same for the forward rule; None for the primal through `jax.vjp`.
+        target: "linen" for a method of a Linen module, "function" for all else.
+        grad_vars: collections for which the rule returns tangents.
+        nondiff_argnums: places of arguments without a tangent slot; the module is 0.
+        nondiff_argnames: names of such arguments.
+        missing: "error", "zero" or "autodiff"; None is strict.
+        symbolic_zeros: as in `jax.custom_vjp.defvjp`.
+        optimize_remat: as in `jax.custom_vjp.defvjp`.
+        exact, surrogate, zero, state: claims that `vjpgen verify` tests.
+        example: gives a function that returns example arguments.
+
+    Returns:
+        A function of the signature of `primal`.
+    """
+    if isinstance(primal, staticmethod):
+        function = primal.__func__
+    elif target == "linen" and not hasattr(primal, "nowrap"):
+        function = wrap_method_once(primal)
+    else:
+        function = primal
+    claims = {"exact": exact, "surrogate": surrogate, "zero": zero, "state": state}
+    rule = make_rule(
+        function,
+        lifted,
+        name=name,
+        at=at,
+        forward=fwd,
+        backward=bwd,
+        grad_vars=grad_vars,
+        nondiff_argnums=nondiff_argnums,
+        nondiff_argnames=nondiff_argnames,
+        missing=missing,
+        symbolic_zeros=symbolic_zeros,
+        optimize_remat=optimize_remat,
+        key=f"{function.__module__}:{name}@{at}",
+        claims=claims,
+        example=example,
+    )
+    call = wrap(rule)
+    return staticmethod(call) if isinstance(primal, staticmethod) else call  # pyright: ignore
+
+
+def make_rule(
+    primal: Callable[..., Any],
+    lifted: Callable[..., Any],
+    *,
+    nondiff_argnums: int | tuple[int, ...],
+    nondiff_argnames: str | tuple[str, ...],
+    **parts: Any,
+) -> Rule:
+    """Build a `Rule`, its argument numbers and names as tuples."""
+    argnums = (nondiff_argnums,) if isinstance(nondiff_argnums, int) else tuple(nondiff_argnums)
+    argnames = (nondiff_argnames,) if isinstance(nondiff_argnames, str) else tuple(nondiff_argnames)
+    signature = inspect.signature(primal)
+    count = len(signature.parameters)
+    return Rule(
+        primal=primal,
+        lifted=lifted,
+        nondiff_argnums=tuple(n + count if n < 0 else n for n in argnums),
+        nondiff_argnames=argnames,
+        signature=signature,
+        **parts,
+    )
+
+
+def primal(function: Function) -> Function:
+    """Return the primal of a function with a rule: its own body, without the rule.
+
+    Args:
+        function: a function or (bound) method; one without a rule is returned as it is, so that
+            the source and the generated module can both say `vjpgen.primal(f)`.
+    """
+    owner = getattr(function, "__self__", None)
+    if inspect.ismethod(function):
+        found = primal(function.__func__)
+        return found.__get__(owner) if found is not function.__func__ else function  # pyright: ignore
+    rule = getattr(function, RULE, None)
+    return function if rule is None else rule.primal

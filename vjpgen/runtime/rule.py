@@ -1,0 +1,169 @@
+"""One rule: the annotated function, its forward and backward, and what the annotation says."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+from flax.core.scope import Filter
+
+Missing = Literal["error", "zero", "autodiff"] | None
+Slots = tuple[Any, ...]
+# The attribute of a lifted function that holds its `Rule`.
+RULE = "__vjpgen_rule__"
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Rule:
+    """A function with a gradient of its own.
+
+    Args:
+        primal: the annotated function, as decorated.
+        lifted: the function that splits, calls `jax.custom_vjp` and publishes.
+        name: the function's qualified name.
+        at: file and line of the annotation; "" where there is none.
+        forward: gives the forward rule when called; the name of an attribute of the class; or
+            None for the primal through `jax.vjp`.
+        backward: gives the backward rule when called, or the name of an attribute of the class.
+        grad_vars: Flax collection filter: the collections whose tangents the rule returns.
+        nondiff_argnums: places of arguments that get no tangent; the module is 0.
+        nondiff_argnames: names of such arguments.
+        missing: what is done about tangents that the rule does not give; None is strict.
+        symbolic_zeros: as in `jax.custom_vjp.defvjp`.
+        optimize_remat: as in `jax.custom_vjp.defvjp`.
+        key: tells this rule from all others.
+        signature: the signature of `primal`.
+        claims: what `vjpgen verify` tests: for each of exact, surrogate, zero and state True, or
+            the names of slots.
+        example: gives a function that returns example arguments.
+    """
+
+    primal: Callable[..., Any]
+    lifted: Callable[..., Any]
+    name: str
+    at: str
+    forward: Callable[[], Callable[..., Any]] | str | None
+    backward: Callable[[], Callable[..., Any]] | str
+    grad_vars: Filter
+    nondiff_argnums: tuple[int, ...]
+    nondiff_argnames: tuple[str, ...]
+    missing: Missing
+    symbolic_zeros: bool
+    optimize_remat: bool
+    key: str
+    signature: inspect.Signature
+    claims: Mapping[str, bool | tuple[str, ...]]
+    example: Callable[[], Callable[..., Any]] | str | None
+
+    @property
+    def title(self) -> str:
+        """The name and place that every message begins with."""
+        return f"{self.name} ({self.at})" if self.at else self.name
+
+    def bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Slots:
+        """Bind a call: one slot a parameter, in the signature's order, defaults filled in."""
+        try:
+            bound = self.signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{self.name}() {error}") from None
+        bound.apply_defaults()
+        return tuple(bound.arguments.values())
+
+    def spread(self, slots: Slots) -> tuple[list[Any], dict[str, Any]]:
+        """Undo `bind`: positional and keyword arguments."""
+        args: list[Any] = []
+        kwargs: dict[str, Any] = {}
+        for parameter, slot in zip(self.signature.parameters.values(), slots, strict=True):
+            if parameter.kind in _POSITIONAL:
+                args.append(slot)
+            elif parameter.kind is inspect.Parameter.VAR_POSITIONAL:
+                args.extend(slot)
+            elif parameter.kind is inspect.Parameter.KEYWORD_ONLY:
+                kwargs[parameter.name] = slot
+            else:
+                kwargs.update(slot)
+        return args, kwargs
+
+    def arguments(self, slots: Slots) -> list[tuple[str, Any, bool]]:
+        """List the arguments that have a tangent slot or are nondiff: name, value, nondiff.
+
+        `*args` gives one each, `**kwargs` one dict.
+        """
+        found: list[tuple[str, Any, bool]] = []
+        for parameter, slot in zip(self.signature.parameters.values(), slots, strict=True):
+            named = parameter.name in self.nondiff_argnames
+            if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
+                for index, item in enumerate(slot):
+                    nondiff = named or len(found) in self.nondiff_argnums
+                    found.append((f"{parameter.name}[{index}]", item, nondiff))
+            else:
+                nondiff = named or len(found) in self.nondiff_argnums
+                found.append((parameter.name, slot, nondiff))
+        return found
+
+    def resolve(self, reference: Callable[[], Callable[..., Any]] | str, slots: Slots) -> Any:
+        """Return a rule's function as it stands: from its scope, or from the class."""
+        if not isinstance(reference, str):
+            return reference()
+        owner = type(slots[0]) if self._is_method(slots) else self._owner()
+        try:
+            return inspect.getattr_static(owner, reference)
+        except AttributeError:
+            raise NameError(
+                f"{self.title}: {owner.__qualname__} has no attribute {reference!r}"
+            ) from None
+
+    def _is_method(self, slots: Slots) -> bool:
+        """Tell whether the first slot is an instance of the class that the rule stands in."""
+        if not slots:
+            return False
+        name = self.name.rpartition(".")[0].rpartition(".")[2]
+        return any(base.__name__ == name for base in type(slots[0]).__mro__)
+
+    def _owner(self) -> Any:
+        """Find the class of a static method by its qualified name."""
+        owner: Any = sys.modules[self.lifted.__module__]
+        path = self.lifted.__qualname__.split(".")[:-1]
+        for part in path:
+            owner = getattr(owner, part, None)
+        if owner is None:
+            raise NameError(
+                f"{self.title}: the class {'.'.join(path)} cannot be reached from its module; "
+                "define the rules above the function or outside the class"
+            )
+        return owner
+
+    def functions(self) -> list[Any]:
+        """Return the functions whose captured values the rule can reach."""
+        return [
+            part
+            for part in (self.primal, self.lifted, self.forward, self.backward)
+            if callable(part)
+        ]
+
+    def rebuilt(
+        self,
+        make: Callable[[Rule], Any],
+        announce: Callable[[Any], None],
+        rebuild: Callable[[Any], Any],
+    ) -> Any:
+        """Return the lifted function of this rule with rebuilt parts.
+
+        Args:
+            make: makes the function that users call.
+            announce: is given the new function before its parts are rebuilt, which may refer to it.
+            rebuild: rebuilds one captured value.
+        """
+        function = make(self)
+        announce(function)
+        parts = {
+            name: rebuild(part)
+            for name in ("primal", "lifted", "forward", "backward")
+            if callable(part := getattr(self, name))
+        }
+        function.__dict__[RULE] = dataclasses.replace(self, **parts)
+        return function

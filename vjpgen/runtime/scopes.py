@@ -1,0 +1,142 @@
+"""Flax scopes, split into arrays and rebuilt around other arrays.
+
+Follows `flax.core.lift.pack`, with three differences: rng keys become operands like
+everything else, each run starts from the rng counters of the split (a second trace draws the
+same numbers as the first), and nothing is frozen, so every collection keeps its type.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from flax.core.scope import Scope, in_filter
+
+from vjpgen.runtime.leaves import Operands, Packed, pack, unpack
+
+# A collection without its arrays: nested dicts that keep their order, packed values at the ends.
+Skeleton = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class SplitScope:
+    """One scope of the caller without its arrays."""
+
+    scope: Scope
+    variables: Skeleton
+    rngs: Packed
+    counters: dict[Any, Any]
+
+
+def split_scope(scope: Scope, operands: Operands, label: str) -> SplitScope:
+    """Move the arrays and rng keys of a scope into `operands`."""
+    scope._populate_collections()
+    variables = {
+        name: _pack_collection(collection, operands, f"{label}{name}")
+        for name, collection in scope._variables.items()
+    }
+    rngs = pack(dict(scope.rngs), operands, f"{label}rng")
+    return SplitScope(scope, variables, rngs, _copy_counters(scope.rng_counters))
+
+
+def build_scope(
+    split: SplitScope, arrays: Sequence[Any], flags: Mapping[str, Any], *, writable: bool = True
+) -> Scope:
+    """Build the scope again around `arrays`, apart from the caller's.
+
+    Args:
+        split: the scope as it was split.
+        arrays: the operands.
+        flags: Flax's scope flags, in addition to the scope's own.
+        writable: False gives a scope without rngs whose variables cannot change.
+    """
+    scope = Scope(
+        {name: unpack_skeleton(tree, arrays) for name, tree in split.variables.items()},
+        rngs=unpack(split.rngs, arrays) if writable else {},
+        name=split.scope.name,
+        mutable=split.scope.mutable if writable else False,
+        parent=None,
+        path=split.scope.path,
+        debug_path=split.scope.debug_path,
+        flags={**split.scope.flags, **flags},
+    )
+    if writable:
+        scope.rng_counters = _copy_counters(split.counters)
+    return scope
+
+
+def mutable_variables(scope: Scope) -> dict[str, Any]:
+    """Return the collections of a scope that its caller may see changed."""
+    return {
+        name: value for name, value in scope._variables.items() if in_filter(scope.mutable, name)
+    }
+
+
+def publish(scope: Scope, variables: Mapping[str, Any], counters: Mapping[Any, Any]) -> None:
+    """Write variables and rng counters back to the caller's scope."""
+    for name, collection in variables.items():
+        for key, value in collection.items():
+            scope.put_variable(name, key, value)
+    _update_counters(scope.rng_counters, counters)
+
+
+def roots_of(scopes: Sequence[Scope]) -> tuple[list[Scope], list[tuple[int, tuple[str, ...]]]]:
+    """Find the scopes that hold all others, and each scope's root and path below it."""
+    unique = dict.fromkeys(scopes)
+    found: list[tuple[Scope, tuple[str, ...]]] = []
+    for scope in scopes:
+        root, below = scope, ()
+        names: list[str] = []
+        ancestor: Scope | None = scope
+        while ancestor is not None:
+            if ancestor in unique:
+                root, below = ancestor, tuple(reversed(names))
+            names.append(ancestor.name or "")
+            ancestor = ancestor.parent
+        found.append((root, below))
+    roots = list(dict.fromkeys(root for root, _ in found))
+    index = {root: i for i, root in enumerate(roots)}
+    return roots, [(index[root], below) for root, below in found]
+
+
+def descend(scope: Scope, path: Sequence[str]) -> Scope:
+    """Return the scope below `scope` at `path`."""
+    for name in path:
+        scope = scope.push(name, reuse=True)
+    return scope
+
+
+def _pack_collection(value: Any, operands: Operands, label: str) -> Any:
+    if isinstance(value, dict):
+        return {
+            key: _pack_collection(item, operands, f"{label}.{key}") for key, item in value.items()
+        }
+    return pack(value, operands, label)
+
+
+def unpack_skeleton(tree: Any, arrays: Sequence[Any]) -> Any:
+    """Rebuild a collection from its skeleton."""
+    return map_skeleton(lambda packed: unpack(packed, arrays), tree)
+
+
+def map_skeleton(function: Callable[[Packed], Any], tree: Any) -> Any:
+    """Apply `function` to each packed value of a skeleton."""
+    if isinstance(tree, dict):
+        return {key: map_skeleton(function, item) for key, item in tree.items()}
+    return function(tree)
+
+
+def _copy_counters(counters: Mapping[Any, Any]) -> dict[Any, Any]:
+    return {
+        key: _copy_counters(value) if isinstance(value, Mapping) else value
+        for key, value in counters.items()
+    }
+
+
+def _update_counters(target: dict[Any, Any], source: Mapping[Any, Any]) -> None:
+    for key, value in source.items():
+        if isinstance(value, Mapping):
+            _update_counters(target.setdefault(key, {}), value)
+        else:
+            target[key] = value
