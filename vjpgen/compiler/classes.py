@@ -1,0 +1,93 @@
+"""What kind of class a method belongs to, from its bases and the imports behind them."""
+
+from __future__ import annotations
+
+import ast
+from typing import Literal
+
+from vjpgen.compiler.scopes import Scope, look_up
+from vjpgen.compiler.values import dotted
+
+ClassKind = Literal["linen", "nnx", "plain", "unknown"]
+
+_PLAIN = ("abc.", "builtins.", "collections.", "dataclasses.", "enum.", "flax.struct.", "typing.")
+_PLAIN_PATHS = (*_PLAIN, "typing_extensions.")
+
+
+def class_kind(node: ast.ClassDef, scope: Scope, depth: int = 0) -> ClassKind:
+    """The kind of a class that is defined in `scope`."""
+    own = Scope(node, scope, node.name)
+    kinds = {_base_kind(base, scope, depth) for base in node.bases}
+    if "nnx" in kinds or _mentions_nnx(node, own):
+        return "nnx"
+    if "linen" in kinds or _uses_compact(node, own):
+        return "linen"
+    return "unknown" if "unknown" in kinds else "plain"
+
+
+def annotation_kind(annotation: ast.expr | None, scope: Scope) -> ClassKind:
+    """The kind of class that a parameter is annotated with; "plain" where it says none."""
+    if annotation is None:
+        return "plain"
+    if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
+        try:
+            annotation = ast.parse(annotation.value, mode="eval").body
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            return "plain"
+    kind = _base_kind(annotation, scope, 0)
+    return kind if kind in ("linen", "nnx") else "plain"
+
+
+def resolved_path(node: ast.expr, scope: Scope) -> str | None:
+    """The absolute dotted path of an imported name: `nn.compact` is `flax.linen.compact`."""
+    name = dotted(node)
+    if name is None:
+        return None
+    first, _, rest = name.partition(".")
+    found = look_up(first, scope)
+    binding = found.only if found else None
+    if binding is None:
+        return f"builtins.{name}" if found is not None and found.scope is None else None
+    if binding.module is None:
+        return None
+    return f"{binding.module}.{rest}" if rest else binding.module
+
+
+def _base_kind(base: ast.expr, scope: Scope, depth: int) -> ClassKind:
+    if isinstance(base, ast.Subscript):
+        return _base_kind(base.value, scope, depth)
+    path = resolved_path(base, scope)
+    if path is not None:
+        return _path_kind(path)
+    if isinstance(base, ast.Name) and depth < 20:
+        found = look_up(base.id, scope)
+        binding = found.only if found else None
+        if found and found.scope and binding and isinstance(binding.node, ast.ClassDef):
+            return class_kind(binding.node, found.scope, depth + 1)
+    return "unknown"
+
+
+def _path_kind(path: str) -> ClassKind:
+    if path.startswith("flax.nnx.") or ".nnx." in path:
+        return "nnx"
+    if path.startswith("flax.linen."):
+        return "linen"
+    return "plain" if path.startswith(_PLAIN_PATHS) else "unknown"
+
+
+def _uses_compact(node: ast.ClassDef, own: Scope) -> bool:
+    for method in node.body:
+        if isinstance(method, ast.FunctionDef):
+            paths = {resolved_path(decorator, own) for decorator in method.decorator_list}
+            if "flax.linen.compact" in paths:
+                return True
+    return False
+
+
+def _mentions_nnx(node: ast.ClassDef, own: Scope) -> bool:
+    for method in node.body:
+        if isinstance(method, ast.FunctionDef) and method.name == "__init__":
+            for argument in (*method.args.args, *method.args.kwonlyargs):
+                if annotation_kind(argument.annotation, own) == "nnx":
+                    return True
+    return False

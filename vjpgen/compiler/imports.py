@@ -1,0 +1,124 @@
+"""Imports of annotated modules of the project, redirected to their generated siblings.
+
+import a.b as c            import a.b_vjp as c
+from .b import X           from .b_vjp import X
+from pkg import b          from pkg import b_vjp as b
+import a.b                 import a.b_vjp, and every `a.b` that means it becomes `a.b_vjp`
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+from vjpgen.compiler.edits import Edit
+from vjpgen.compiler.result import Siblings
+from vjpgen.compiler.scopes import Scope, look_up
+from vjpgen.compiler.source import Source
+from vjpgen.compiler.text import WIDTH
+from vjpgen.compiler.values import dotted
+
+
+def redirect(source: Source, tree: ast.Module, siblings: Siblings, suffix: str) -> list[Edit]:
+    """The edits that make a module import its annotated siblings' generated modules."""
+    if not siblings.modules:
+        return []
+    edits: list[Edit] = []
+    plain: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            edits += _import(source, node, siblings, suffix, plain)
+        elif isinstance(node, ast.ImportFrom):
+            edits += _import_from(source, node, siblings, suffix)
+    if plain:
+        edits += _uses(source, tree, plain, suffix)
+    return edits
+
+
+def _import(
+    source: Source, node: ast.Import, siblings: Siblings, suffix: str, plain: set[str]
+) -> Iterator[Edit]:
+    for alias in node.names:
+        if not siblings.annotated(alias.name):
+            continue
+        start = source.offset(source.start(alias))
+        name = alias.name + suffix
+        if alias.asname is None and "." in alias.name:
+            plain.add(alias.name)
+        elif alias.asname is None:
+            name += f" as {alias.name}"
+        yield Edit(start, start + len(alias.name), name)
+
+
+def _import_from(
+    source: Source, node: ast.ImportFrom, siblings: Siblings, suffix: str
+) -> list[Edit]:
+    module = siblings.absolute(node.module, node.level)
+    edits: list[Edit] = []
+    if module is not None and node.module is not None and siblings.annotated(module):
+        end = _module_end(source, node)
+        edits.append(Edit(end, end, suffix))
+    elif module is not None:
+        for alias in node.names:
+            if siblings.annotated(f"{module}.{alias.name}"):
+                start = source.offset(source.start(alias))
+                name = alias.name + suffix + ("" if alias.asname else f" as {alias.name}")
+                edits.append(Edit(start, start + len(alias.name), name))
+    return [_broken(source, node, edits)] if _too_long(source, node, edits) else edits
+
+
+def _module_end(source: Source, node: ast.ImportFrom) -> int:
+    """The offset at which the module's name ends in `from <module> import`."""
+    start = source.offset(source.start(node))
+    end = source.offset(source.start(node.names[0]))
+    head = source.text[start:end]
+    last = (node.module or "").split(".")[-1]
+    return start + head.rindex(last, 0, head.rindex("import")) + len(last)
+
+
+def _too_long(source: Source, node: ast.ImportFrom, edits: list[Edit]) -> bool:
+    """Whether an import that fitted on its line does no more."""
+    if not edits or node.lineno != node.end_lineno or node.names[0].name == "*":
+        return False
+    line = source.line(node.lineno)
+    grown = sum(len(edit.text) - (edit.end - edit.start) for edit in edits)
+    alone = line[: source.end(node)[1]].strip() == line.strip()
+    return alone and "(" not in line and len(line) <= WIDTH < len(line) + grown
+
+
+def _broken(source: Source, node: ast.ImportFrom, edits: list[Edit]) -> Edit:
+    """The import with one name a line, as black and ruff break it."""
+    start, end = source.offset(source.start(node)), source.offset(source.end(node))
+    text = source.text[start:end]
+    for edit in sorted(edits, reverse=True):
+        text = text[: edit.start - start] + edit.text + text[edit.end - start :]
+    head, names = text.split(" import ", 1)
+    indent = source.line(node.lineno)[: source.start(node)[1]]
+    lines = [f"{head} import ("]
+    lines += [f"{indent}    {name.strip()}," for name in names.split(",")]
+    return Edit(start, end, source.newline.join([*lines, f"{indent})"]))
+
+
+def _uses(source: Source, tree: ast.Module, plain: set[str], suffix: str) -> Iterator[Edit]:
+    """`a.b` wherever it means the module that `import a.b` has brought in."""
+    for node, scope in _attributes(tree, Scope(tree, None, "")):
+        name = dotted(node)
+        if name not in plain:
+            continue
+        first = name.split(".")[0]
+        found = look_up(first, scope)
+        if found is None or not found.bindings:
+            continue
+        if all(binding.is_module and binding.module == first for binding in found.bindings):
+            end = source.offset(source.end(node))
+            yield Edit(end, end, suffix)
+
+
+def _attributes(node: ast.AST, scope: Scope) -> Iterator[tuple[ast.Attribute, Scope]]:
+    for child in ast.iter_child_nodes(node):
+        inner = scope
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            inner = Scope(child, scope, child.name)
+        if isinstance(child, ast.Attribute):
+            yield child, scope
+        yield from _attributes(child, inner)

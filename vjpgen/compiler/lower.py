@@ -1,0 +1,85 @@
+"""From facts to what a template is filled with: names, and the arguments of `lift` as text."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass
+
+from vjpgen.compiler.facts import Facts
+from vjpgen.compiler.references import Reference
+from vjpgen.compiler.result import Options
+from vjpgen.compiler.targets import Target
+from vjpgen.compiler.text import literal, render, string
+
+_DATA = ("nondiff_argnums", "nondiff_argnames", "exact", "surrogate", "zero", "state")
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """One annotated function, ready to fill a template.
+
+    Args:
+        template: the template's file name.
+        function: the function's name.
+        parameters: its parameters in the order of the signature.
+        has_fwd: whether the annotation gives a forward rule.
+        has_nondiff: whether any argument is nondiff.
+        arguments: what `lift` is given, by keyword, as expressions.
+    """
+
+    template: str
+    function: str
+    parameters: tuple[str, ...]
+    has_fwd: bool
+    has_nondiff: bool
+    arguments: dict[str, str]
+
+
+def lower(facts: Facts, target: Target, options: Options) -> Lowered:
+    """Say what the generated function is made of."""
+    return Lowered(
+        template=target.template,
+        function=facts.node.name,
+        parameters=facts.signature.names,
+        has_fwd=facts.fwd is not None,
+        has_nondiff=facts.has_nondiff,
+        arguments=_arguments(facts, target, options),
+    )
+
+
+def _arguments(facts: Facts, target: Target, options: Options) -> dict[str, str]:
+    arguments = {
+        "name": string(facts.qualname),
+        "at": string(f"{options.origin}:{facts.annotation.row}"),
+        "target": string(target.name if facts.is_method else "function"),
+    }
+    for reference in facts.references():
+        arguments[reference.key.name] = _thunk(reference)
+    missing = facts.value("missing") or options.missing
+    if isinstance(missing, str):
+        arguments["missing"] = string(missing)
+    collections = facts.value("grad_vars")
+    if isinstance(collections, ast.expr):
+        arguments["grad_vars"] = render(collections)
+    for key in _DATA:
+        value = facts.value(key)
+        if value is True or (isinstance(value, tuple) and value):
+            arguments[key] = literal(value)
+    for key in ("symbolic_zeros", "optimize_remat"):
+        if facts.value(key):
+            arguments[key] = "True"
+    if arguments.get("grad_vars") == '"params"':
+        del arguments["grad_vars"]
+    return arguments
+
+
+def _thunk(reference: Reference) -> str:
+    """A rule as `lift` takes it: looked up when it is needed, so that it may be defined later.
+
+    A function in a class body cannot see the class body's names; a rule that is one of them is
+    given by name, and an expression takes them as defaults of the lambda.
+    """
+    if reference.in_class and isinstance(reference.expression, ast.Name):
+        return string(reference.expression.id)
+    captures = ", ".join(f"{name}={name}" for name in reference.captures)
+    return f"lambda {captures}: {render(reference.expression)}".replace("lambda :", "lambda:")

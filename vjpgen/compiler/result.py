@@ -1,0 +1,85 @@
+"""What goes into the compiler beside the source, and what comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from vjpgen.diagnostics import Diagnostic, Span
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the configuration and the file's place decide.
+
+    Args:
+        origin: the source's path from its package's root, with "/"; it stands in the header.
+        suffix: what a generated module's name adds to its source's.
+        missing: the policy of rules that state none ("error", "zero", "autodiff"), or None.
+    """
+
+    origin: str
+    suffix: str = "_vjp"
+    missing: str | None = None
+
+
+@dataclass(frozen=True)
+class Siblings:
+    """The annotated modules of the project, seen from one module of it.
+
+    Args:
+        modules: their dotted names, as `import` spells them.
+        package: the dotted name of the package that the compiled module lies in ("" at the
+            root); relative imports start there.
+    """
+
+    modules: frozenset[str] = frozenset()
+    package: str = ""
+
+    def absolute(self, module: str | None, level: int) -> str | None:
+        """The dotted name that `from <level dots><module> import` means, or None."""
+        if level == 0:
+            return module
+        parts = self.package.split(".") if self.package else []
+        if level > len(parts):
+            return None
+        return ".".join([*parts[: len(parts) - level + 1], *([module] if module else [])])
+
+    def annotated(self, module: str | None) -> bool:
+        """Whether `module` is an annotated module of the project."""
+        return module is not None and module in self.modules
+
+
+@dataclass(frozen=True)
+class RuleInfo:
+    """One annotated function, as `vjpgen list` shows it.
+
+    Args:
+        name: its qualified name.
+        target: "linen" or "function".
+        filename: the file as the user named it.
+        span: the annotation's place.
+        keys: each key of the annotation with its value's source text.
+    """
+
+    name: str
+    target: str
+    filename: str
+    span: Span
+    keys: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+
+@dataclass(frozen=True)
+class Result:
+    """What compiling one file gave.
+
+    Args:
+        output: the generated module; None where an error was found or nothing is annotated.
+        diagnostics: every finding, in the order of the file.
+        rules: the annotated functions, as far as they could be read.
+    """
+
+    output: bytes | None = None
+    diagnostics: tuple[Diagnostic, ...] = ()
+    rules: tuple[RuleInfo, ...] = ()

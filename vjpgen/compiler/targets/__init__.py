@@ -1,0 +1,61 @@
+"""Targets: what an annotated function is lifted as. One file each, one interface.
+
+A target says which template it fills and what it refuses; a new target is a new file and a line
+in `TARGETS`.
+"""
+
+from __future__ import annotations
+
+import ast
+
+from vjpgen.compiler.classes import annotation_kind, class_kind
+from vjpgen.compiler.facts import Facts
+from vjpgen.compiler.scopes import Scope
+from vjpgen.compiler.targets.function import FUNCTION
+from vjpgen.compiler.targets.interface import Target
+from vjpgen.compiler.targets.linen import LINEN
+from vjpgen.compiler.targets.nnx import NNX
+
+__all__ = ["TARGETS", "Target", "target_of"]
+
+TARGETS: dict[str, Target] = {target.name: target for target in (LINEN, FUNCTION, NNX)}
+
+
+def target_of(facts: Facts) -> Target:
+    """The target that the annotation names, or else the one that the source shows."""
+    named = facts.value("target")
+    return TARGETS[named if isinstance(named, str) else _infer(facts)]
+
+
+def _infer(facts: Facts) -> str:
+    node = facts.scope.node
+    if facts.is_method and isinstance(node, ast.ClassDef) and facts.scope.parent is not None:
+        kind = class_kind(node, facts.scope.parent)
+        return {"plain": "function", "unknown": "linen"}.get(kind, kind)
+    parameters = [*facts.node.args.posonlyargs, *facts.node.args.args]
+    kind = annotation_kind(parameters[0].annotation, facts.scope) if parameters else "plain"
+    if kind != "plain":
+        return kind
+    return "linen" if _first_is_enclosing_module(facts) else "function"
+
+
+def _first_is_enclosing_module(facts: Facts) -> bool:
+    """Whether the function is nested in a Linen method and called there as `f(self, ...)`."""
+    method = facts.scope.node
+    around = facts.scope.parent
+    if not isinstance(method, ast.FunctionDef) or around is None:
+        return False
+    if not isinstance(around.node, ast.ClassDef) or not method.args.args:
+        return False
+    if class_kind(around.node, around.parent or around) not in ("linen", "unknown"):
+        return False
+    return _called_with(method, facts.node.name, method.args.args[0].arg, facts.scope)
+
+
+def _called_with(method: ast.FunctionDef, function: str, module: str, scope: Scope) -> bool:
+    for node in ast.walk(method):
+        if isinstance(node, ast.Call) and node.args and isinstance(node.func, ast.Name):
+            first = node.args[0]
+            if node.func.id == function and isinstance(first, ast.Name) and first.id == module:
+                return True
+    return False
