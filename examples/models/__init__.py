@@ -1,0 +1,1 @@
+"""The annotated models, plain Flax each, and the modules that vjpgen generates from them."""
