@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
+
+
+class Severity(Enum):
+    """How much a finding matters; an error makes the command fail."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    NOTE = "note"
 
 
 @dataclass(frozen=True, order=True)
 class Span:
-    """A stretch of source text; rows and columns from 1, columns in characters, the end exclusive."""
+    """A stretch of source text: rows and columns count from 1, in characters, the end exclusive."""
 
     row: int
     column: int
     end_row: int
     end_column: int
+
+
+WHOLE_FILE = Span(1, 1, 1, 1)
 
 
 @dataclass(frozen=True)
@@ -32,3 +44,20 @@ class Diagnostic:
     filename: str
     span: Span
     help: str | None = None
+
+    @property
+    def severity(self) -> Severity:
+        """The severity that the catalogue gives to this code."""
+        from vjpgen.diagnostics.catalogue import CATALOGUE
+
+        return CATALOGUE[self.code].severity
+
+    @property
+    def is_error(self) -> bool:
+        """Whether this finding makes the command fail."""
+        return self.severity is Severity.ERROR
+
+    @property
+    def place(self) -> tuple[str, Span, str]:
+        """The key that sorts findings as a reader meets them."""
+        return self.filename, self.span, self.code

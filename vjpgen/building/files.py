@@ -1,0 +1,65 @@
+"""Reading and writing files, so that no reader ever sees half a file."""
+
+from __future__ import annotations
+
+import os
+import secrets
+
+
+def read(path: str) -> bytes:
+    """Return the bytes of a file."""
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def read_if_there(path: str) -> bytes | None:
+    """Return the bytes of a file, or None where there is none."""
+    try:
+        return read(path)
+    except FileNotFoundError:
+        return None
+
+
+def write(path: str, data: bytes) -> None:
+    """Put `data` at `path` in one step; an existing file keeps its mode, a link its target."""
+    target = os.path.realpath(path)
+    temporary = _temporary_name(target)
+    try:
+        _create(temporary, data)
+        _keep_mode(target, temporary)
+        os.replace(temporary, target)
+    except BaseException:
+        _discard(temporary)
+        raise
+
+
+def remove(path: str) -> None:
+    """Remove a file; one that is gone already is no failure."""
+    _discard(path)
+
+
+def _temporary_name(path: str) -> str:
+    """A name in the same folder that no tool takes for a Python file."""
+    folder, name = os.path.split(path)
+    return os.path.join(folder, f".{name}.{secrets.token_hex(6)}.tmp")
+
+
+def _create(path: str, data: bytes) -> None:
+    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0)
+    with open(os.open(path, flags, 0o666), "wb") as file:
+        file.write(data)
+
+
+def _keep_mode(old: str, new: str) -> None:
+    try:
+        mode = os.stat(old).st_mode
+    except FileNotFoundError:
+        return
+    os.chmod(new, mode & 0o7777)
+
+
+def _discard(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return

@@ -1,0 +1,110 @@
+"""What a walk passes over: the usual folders, `.gitignore` files and `exclude`."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathspec import GitIgnoreSpec
+
+_NEVER = frozenset(
+    {
+        ".bzr",
+        ".direnv",
+        ".eggs",
+        ".git",
+        ".git-rewrite",
+        ".hg",
+        ".hypothesis",
+        ".ipynb_checkpoints",
+        ".mypy_cache",
+        ".nox",
+        ".pants.d",
+        ".pyenv",
+        ".pytest_cache",
+        ".pytype",
+        ".ruff_cache",
+        ".svn",
+        ".tox",
+        ".venv",
+        ".vjpgen_cache",
+        ".vscode",
+        "__pycache__",
+        "__pypackages__",
+        "buck-out",
+        "node_modules",
+        "site-packages",
+    }
+)
+_NOT_UNLESS_A_PACKAGE = frozenset({"_build", "build", "dist", "env", "venv"})
+
+
+def is_usually_passed_over(path: str) -> bool:
+    """Whether a folder is of a kind that holds no sources of one's own."""
+    name = os.path.basename(path)
+    if name in _NEVER or os.path.isfile(os.path.join(path, "pyvenv.cfg")):
+        return True
+    return name in _NOT_UNLESS_A_PACKAGE and not os.path.isfile(os.path.join(path, "__init__.py"))
+
+
+@dataclass(frozen=True)
+class Ignores:
+    """The `.gitignore` files that hold in a folder, the deepest last, each with its folder."""
+
+    layers: tuple[tuple[str, GitIgnoreSpec], ...] = ()
+
+    def ignores(self, path: str) -> bool:
+        """Whether a path is ignored; the deepest file that speaks of it decides."""
+        for folder, spec in reversed(self.layers):
+            relative = path[len(folder) :].replace(os.sep, "/").lstrip("/")
+            verdict = spec.check_file(relative).include
+            if verdict is not None:
+                return verdict
+        return False
+
+    def inside(self, folder: str) -> Ignores:
+        """Return what holds in a folder one level down, or in this one at the start."""
+        spec = _read(os.path.join(folder, ".gitignore"))
+        return self if spec is None else Ignores((*self.layers, (folder, spec)))
+
+
+def ignores_above(folder: str, project_root: str) -> Ignores:
+    """Gather the `.gitignore` files above a folder, up to the repository's or project's root.
+
+    Those that ignore the folder itself are left out: it was named outright.
+    """
+    found = Ignores()
+    for parent in reversed(_parents(folder, project_root)):
+        found = found.inside(parent)
+    kept = [layer for layer in found.layers if not Ignores((layer,)).ignores(folder + os.sep)]
+    return Ignores(tuple(kept))
+
+
+def _parents(folder: str, project_root: str) -> list[str]:
+    """List the folders above, the nearest first, that belong to the same repository or project."""
+    above: list[str] = []
+    at = folder
+    while not os.path.exists(os.path.join(at, ".git")):
+        parent = os.path.dirname(at)
+        if parent == at:  # no repository: stop at the project
+            return [each for each in above if _is_under(each, project_root)]
+        above.append(parent)
+        at = parent
+    return above
+
+
+def _is_under(path: str, folder: str) -> bool:
+    return os.path.join(path, "").startswith(os.path.join(folder, ""))
+
+
+def _read(path: str) -> GitIgnoreSpec | None:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            lines = file.read().splitlines()
+    except OSError:
+        return None
+    from pathspec import GitIgnoreSpec
+
+    return GitIgnoreSpec.from_lines(lines)

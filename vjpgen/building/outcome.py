@@ -1,0 +1,99 @@
+"""What is on disk beside what should be there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from enum import Enum
+
+from vjpgen.building.files import read, read_if_there
+from vjpgen.building.gather import Generated, generated_name
+from vjpgen.building.plan import Job
+from vjpgen.compiler import is_annotated, parse_header
+from vjpgen.diagnostics import WHOLE_FILE, Diagnostic
+
+
+class State(Enum):
+    """How a generated module on disk differs from what would be written."""
+
+    FRESH = "fresh"
+    MISSING = "missing"
+    STALE = "stale"
+    EDITED = "edited by hand"
+    ORPHANED = "orphaned"
+    FOREIGN = "not written by vjpgen"
+
+
+@dataclass(frozen=True)
+class Change:
+    """One difference between the disk and what should be there.
+
+    Args:
+        path: the generated module's absolute path.
+        shown: that path as the user would write it.
+        source: the source's path as the user would write it.
+        state: how the two differ.
+        old: what is on disk; None for nothing.
+        new: what should be there; None for nothing.
+        keep: whether the file must stay although it should not be there.
+    """
+
+    path: str
+    shown: str
+    source: str
+    state: State
+    old: bytes | None = field(repr=False)
+    new: bytes | None = field(repr=False)
+    keep: bool = False
+
+
+def compare(job: Job, new: bytes) -> Change:
+    """Compare what was generated with what is on disk."""
+    is_folder = os.path.isdir(job.output)
+    old = None if is_folder else read_if_there(job.output)
+    state = State.FOREIGN if is_folder else _state(old, new)
+    return Change(job.output, job.shown, job.file.shown, state, old, new)
+
+
+def _state(old: bytes | None, new: bytes) -> State:
+    if old is None:
+        return State.MISSING
+    if old == new:
+        return State.FRESH
+    header = parse_header(old)
+    if header is None:
+        return State.FOREIGN
+    return State.STALE if header.intact else State.EDITED
+
+
+def foreign(change: Change) -> Diagnostic:
+    """Report a file of the user's where the generated module should go."""
+    message = f"{change.shown} exists and was not written by vjpgen"
+    help_ = "move it away, or set another `suffix` in [tool.vjpgen]"
+    return Diagnostic("VJP901", message, change.shown, WHOLE_FILE, help_)
+
+
+def orphans(generated: Iterable[Generated]) -> Iterator[Change]:
+    """Yield the generated modules whose source is gone or has no annotation any more."""
+    for module in generated:
+        folder, name = os.path.split(module.file.path)
+        source = os.path.basename(module.header.origin)
+        expected = generated_name(source, module.file.project.config.suffix)
+        if name == expected and _is_annotated_file(os.path.join(folder, source)):
+            continue
+        shown = os.path.join(os.path.dirname(module.file.shown), source)
+        keep = not module.header.intact or name != expected
+        old = read_if_there(module.file.path)
+        if old is not None:
+            yield Change(
+                module.file.path, module.file.shown, shown, State.ORPHANED, old, None, keep
+            )
+
+
+def _is_annotated_file(path: str) -> bool:
+    """Whether a file is there and annotated; one that cannot be read counts, to be safe."""
+    try:
+        return os.path.isfile(path) and is_annotated(read(path))
+    except OSError:
+        return True

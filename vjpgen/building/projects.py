@@ -1,0 +1,122 @@
+"""Projects and packages: which configuration holds for a file, and what its module is called."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from vjpgen.config import Config, load_config
+
+if TYPE_CHECKING:
+    from pathspec import GitIgnoreSpec
+
+MARKER = "pyproject.toml"
+
+
+@dataclass(frozen=True)
+class Project:
+    """A folder of modules that import one another, with its configuration.
+
+    Args:
+        root: the project's folder.
+        base: the folder that the configuration's patterns start from.
+        config: the configuration.
+    """
+
+    root: str
+    base: str
+    config: Config
+
+    @cached_property
+    def _exclude(self) -> GitIgnoreSpec:
+        from pathspec import GitIgnoreSpec
+
+        return GitIgnoreSpec.from_lines(self.config.exclude)
+
+    @cached_property
+    def _patterns(self) -> tuple[tuple[str, bool, GitIgnoreSpec], ...]:
+        from pathspec import GitIgnoreSpec
+
+        keys = [pattern for pattern, _ in self.config.selection.per_file_ignores]
+        return tuple(
+            (key, key.startswith("!"), GitIgnoreSpec.from_lines([key.removeprefix("!")]))
+            for key in keys
+        )
+
+    def excludes(self, path: str) -> bool:
+        """Whether the configuration excludes this path; a folder's path ends in a slash."""
+        return bool(self.config.exclude) and self._exclude.match_file(self._relative(path))
+
+    def patterns_of(self, path: str) -> tuple[str, ...]:
+        """The patterns of `per-file-ignores` that this file fits."""
+        relative = self._relative(path)
+        return tuple(
+            key for key, negated, spec in self._patterns if spec.match_file(relative) != negated
+        )
+
+    def _relative(self, path: str) -> str:
+        prefix = os.path.join(self.base, "")
+        return path.removeprefix(prefix).lstrip(os.sep).replace(os.sep, "/")
+
+
+class Projects:
+    """The project of each folder, found once.
+
+    Args:
+        config_file: a configuration that holds everywhere, or None for the nearest one.
+        fallback: the root of files that lie under no `pyproject.toml`.
+    """
+
+    def __init__(self, config_file: str | None, fallback: str) -> None:
+        self._fixed = None if config_file is None else load_config(config_file)
+        self._known: dict[str, Project] = {}
+        self._fallback = self._project(fallback, None)
+
+    def of(self, folder: str) -> Project:
+        """Return the project that a folder belongs to, by absolute path."""
+        if folder not in self._known:
+            self._known[folder] = self._find(folder)
+        return self._known[folder]
+
+    def _find(self, folder: str) -> Project:
+        marker = os.path.join(folder, MARKER)
+        if os.path.isfile(marker):
+            return self._project(folder, marker)
+        parent = os.path.dirname(folder)
+        return self._fallback if parent == folder else self.of(parent)
+
+    def _project(self, root: str, file: str | None) -> Project:
+        if self._fixed is not None:
+            return Project(root, os.getcwd(), self._fixed)
+        return Project(root, root, Config() if file is None else load_config(file))
+
+
+def common_root(paths: Iterable[str]) -> str:
+    """Return the deepest folder that holds all of these absolute paths."""
+    folders = [path if os.path.isdir(path) else os.path.dirname(path) for path in paths]
+    try:
+        return os.path.commonpath(folders)
+    except ValueError:  # no path at all, or several drives
+        return os.getcwd()
+
+
+class Packages:
+    """The package root of each folder, found once."""
+
+    def __init__(self) -> None:
+        self._roots: dict[str, str] = {}
+
+    def root(self, folder: str) -> str:
+        """Return the first folder from here upwards that has no `__init__.py`."""
+        if folder not in self._roots:
+            parent = os.path.dirname(folder)
+            inside = os.path.isfile(os.path.join(folder, "__init__.py")) and parent != folder
+            self._roots[folder] = self.root(parent) if inside else folder
+        return self._roots[folder]
+
+    def origin(self, path: str) -> str:
+        """Return a module's path from its package's root, with "/"."""
+        return os.path.relpath(path, self.root(os.path.dirname(path))).replace(os.sep, "/")

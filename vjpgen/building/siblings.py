@@ -1,0 +1,143 @@
+"""Which names mean an annotated module, as seen from each module of a project."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from vjpgen.building.gather import Gathered, Source, gather
+from vjpgen.building.projects import Packages, Project, Projects
+from vjpgen.building.walk import Found
+from vjpgen.compiler import Siblings
+
+_INIT = "__init__"
+
+
+@dataclass
+class _Root:
+    """One folder that Python may import from: all its top names, and its annotated modules."""
+
+    tops: set[str] = field(default_factory=set)
+    annotated: set[str] = field(default_factory=set)
+
+
+class Neighbours:
+    """The annotated modules of one project.
+
+    The same whatever part of the project is built, so that building one file gives the same
+    bytes as building all.
+
+    Args:
+        project: the project.
+        files: its Python files.
+        sources: those of them that hold an annotation, or look so.
+        packages: finds the root of a package.
+    """
+
+    def __init__(
+        self,
+        project: Project,
+        files: Iterable[Found],
+        sources: Iterable[Source],
+        packages: Packages,
+    ) -> None:
+        self._project = project.root
+        self._packages = packages
+        self._roots: dict[str, _Root] = defaultdict(_Root)
+        self._from_project: set[str] = set()
+        for file in files:
+            self._add_file(file.path)
+        for source in sources:
+            if source.is_annotated and _has_sibling(source.file.path):
+                self._add_annotated(source.file.path)
+        self._modules: dict[str, frozenset[str]] = {}
+
+    def seen_from(self, path: str) -> Siblings:
+        """Return the annotated modules as the module at `path` would import them."""
+        folder = os.path.dirname(path)
+        root = self._packages.root(folder)
+        if root not in self._modules:
+            self._modules[root] = frozenset(self._visible(root))
+        return Siblings(self._modules[root], self._package(folder, root))
+
+    def _add_file(self, path: str) -> None:
+        root = self._packages.root(os.path.dirname(path))
+        self._roots[root].tops.add(_dotted(path, root).split(".")[0])
+
+    def _add_annotated(self, path: str) -> None:
+        root = self._packages.root(os.path.dirname(path))
+        self._roots[root].annotated.add(_dotted(path, root))
+        self._from_project.add(_dotted(path, self._project))
+
+    def _package(self, folder: str, root: str) -> str:
+        """Name the package that relative imports start from, one without `__init__.py` too."""
+        start = self._project if _is_inside(folder, self._project) else root
+        return "" if folder == start else _dotted(folder, start)
+
+    def _visible(self, root: str) -> set[str]:
+        own = self._roots[root]
+        return own.annotated | self._from_project | self._elsewhere(root, own)
+
+    def _elsewhere(self, root: str, own: _Root) -> set[str]:
+        """The modules of other roots whose names can mean nothing else."""
+        others = [each for key, each in self._roots.items() if key != root]
+        names = set().union(*(each.annotated for each in others))
+        hidden = own.tops | sys.stdlib_module_names
+        return {
+            name
+            for name in names
+            if (top := name.split(".")[0]) not in hidden
+            and all(name in each.annotated for each in others if top in each.tops)
+        }
+
+
+class Neighbourhoods:
+    """The neighbours of each project, found when first asked for.
+
+    Args:
+        projects: finds the project of a folder.
+        packages: finds the root of a package.
+        scanned: folders that were walked whole, with what was found; they are not walked again.
+    """
+
+    def __init__(
+        self, projects: Projects, packages: Packages, scanned: Mapping[str, Gathered]
+    ) -> None:
+        self._projects = projects
+        self._packages = packages
+        self._scanned = scanned
+        self._known: dict[str, Neighbours] = {}
+
+    def seen_from(self, file: Found) -> Siblings:
+        """Return the annotated modules of a file's project as the file would import them."""
+        project = file.project
+        if project.root not in self._known:
+            self._known[project.root] = self._scan(project)
+        return self._known[project.root].seen_from(file.path)
+
+    def _scan(self, project: Project) -> Neighbours:
+        gathered = self._scanned.get(project.root) or gather([project.root], self._projects)
+        return Neighbours(
+            project,
+            [file for file in gathered.scanned if file.project.root == project.root],
+            [each for each in gathered.sources if each.file.project.root == project.root],
+            self._packages,
+        )
+
+
+def _dotted(path: str, start: str) -> str:
+    """Return a path as `import` would spell it; a dot in a folder's name is no separator."""
+    relative = os.path.relpath(path, start).removesuffix(".py")
+    parts = relative.replace(".", "-").split(os.sep)
+    return ".".join(part for part in parts if part != _INIT) or _INIT
+
+
+def _has_sibling(path: str) -> bool:
+    return os.path.basename(path) != f"{_INIT}.py"
+
+
+def _is_inside(path: str, folder: str) -> bool:
+    return os.path.join(path, "").startswith(os.path.join(folder, ""))

@@ -1,0 +1,97 @@
+"""`vjpgen build`: write generated modules."""
+
+from __future__ import annotations
+
+import click
+
+from vjpgen.building.gather import Gathered, gather
+from vjpgen.building.pipeline import Report, build, jobs_for
+from vjpgen.cli import options
+from vjpgen.cli.output import Progress, Voice, exit_status, print_findings
+from vjpgen.cli.scope import Scope, open_scope, usage_errors
+from vjpgen.cli.wishes import Wishes
+
+
+@click.command("build")
+@options.common
+@click.option("--check", is_flag=True, help="Write nothing; fail where a module has drifted.")
+@click.option("--diff", is_flag=True, help="Write nothing; print what would change.")
+@options.findings_format
+@click.option("--stdin-filename", metavar="F", help="The name of the source that `-` reads.")
+@click.option(
+    "--exit-non-zero-on-change", "fail_on_change", is_flag=True, help="Fail where files changed."
+)
+@options.force_exclude
+@click.option("--show-files", is_flag=True, help="List the files looked at; build nothing.")
+@click.option("--stats", is_flag=True, help="Say how many files were handled, and how fast.")
+@click.pass_context
+def command(
+    ctx: click.Context,
+    paths: tuple[str, ...],
+    config: str | None,
+    quiet: bool,
+    verbose: bool,
+    check: bool,
+    diff: bool,
+    output_format: str,
+    stdin_filename: str | None,
+    fail_on_change: bool,
+    force_exclude: bool,
+    show_files: bool,
+    stats: bool,
+) -> None:
+    """Write a generated module beside every annotated source under PATHS.
+
+    PATH `-` reads one source from standard input and prints its generated module.
+    """
+    wishes = Wishes(check, diff, output_format, fail_on_change, stats, Voice(quiet, verbose))
+    with usage_errors():
+        if "-" in paths or stdin_filename is not None:
+            from vjpgen.cli.stdin import build_stdin
+
+            ctx.exit(build_stdin(paths, stdin_filename, config, force_exclude, wishes))
+        scope = open_scope(paths, config)
+        gathered = gather(scope.paths, scope.projects, force_exclude=force_exclude)
+        if show_files:
+            ctx.exit(_show_files(gathered))
+        ctx.exit(_build(scope, gathered, wishes))
+
+
+def _show_files(gathered: Gathered) -> int:
+    for file in gathered.scanned:
+        if not file.ignored:
+            click.echo(file.shown)
+    print_findings(gathered.diagnostics, "text", to_stderr=True)
+    return exit_status(gathered.diagnostics)
+
+
+def _build(scope: Scope, gathered: Gathered, wishes: Wishes) -> int:
+    jobs = jobs_for(scope.paths, gathered, scope.projects)
+    sink = wishes.sink()
+    report = build(gathered, jobs, sink, Progress(wishes.voice))
+    print_findings(report.found, wishes.output_format, to_stderr=wishes.diff)
+    _tell(report, sink.changes, wishes)
+    return wishes.status(report, sink.changes)
+
+
+def _tell(report: Report, changes: int, wishes: Wishes) -> None:
+    voice = wishes.voice
+    for name in report.fresh:
+        voice.whisper(f"Unchanged {name}")
+    verb = "changed" if wishes.writes else "would change"
+    voice.say(f"{changes} {verb}, {len(report.fresh)} unchanged")
+    if wishes.stats:
+        for line in _stats(report, changes):
+            click.echo(line, err=True)
+
+
+def _stats(report: Report, changes: int) -> list[str]:
+    counts = {
+        "files scanned": report.scanned,
+        "sources compiled": report.sources,
+        "rules": len(report.rules),
+        "modules changed": changes,
+        "modules unchanged": len(report.fresh),
+    }
+    times = {f"seconds, {stage}": f"{spent:.3f}" for stage, spent in report.seconds.items()}
+    return [f"{name}: {value}" for name, value in {**counts, **times}.items()]

@@ -1,0 +1,38 @@
+"""`vjpgen check`: the findings alone."""
+
+from __future__ import annotations
+
+import click
+
+from vjpgen.building.gather import gather
+from vjpgen.building.pipeline import check, jobs_for
+from vjpgen.cli import options
+from vjpgen.cli.output import Progress, Voice, exit_status, print_findings
+from vjpgen.cli.scope import open_scope, usage_errors
+
+
+@click.command("check")
+@options.common
+@options.force_exclude
+@options.findings_format
+@click.pass_context
+def command(
+    ctx: click.Context,
+    paths: tuple[str, ...],
+    config: str | None,
+    quiet: bool,
+    verbose: bool,
+    force_exclude: bool,
+    output_format: str,
+) -> None:
+    """Report what is wrong with the annotations under PATHS; write nothing."""
+    voice = Voice(quiet, verbose)
+    with usage_errors():
+        scope = open_scope(paths, config)
+        gathered = gather(scope.paths, scope.projects, force_exclude=force_exclude)
+        jobs = jobs_for(scope.paths, gathered, scope.projects)
+    report = check(gathered, jobs, Progress(voice))
+    print_findings(report.found, output_format)
+    if not report.found and output_format == "text":
+        voice.say(f"{len(report.rules)} rules in {report.sources} files, nothing to report")
+    ctx.exit(exit_status(report.diagnostics))

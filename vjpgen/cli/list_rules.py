@@ -1,0 +1,78 @@
+"""`vjpgen list`: every annotated function with its rule."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import click
+
+from vjpgen.building.gather import gather
+from vjpgen.building.pipeline import check, jobs_for
+from vjpgen.cli import options
+from vjpgen.cli.output import Progress, Voice, exit_status, print_findings
+from vjpgen.cli.scope import open_scope, usage_errors
+from vjpgen.compiler import RuleInfo
+from vjpgen.diagnostics.text import shown, width
+
+_HEADINGS = ("FUNCTION", "TARGET", "WHERE", "RULE")
+
+
+@click.command("list")
+@options.common
+@options.force_exclude
+@options.output_format("text", "json")
+@click.pass_context
+def command(
+    ctx: click.Context,
+    paths: tuple[str, ...],
+    config: str | None,
+    quiet: bool,
+    verbose: bool,
+    force_exclude: bool,
+    output_format: str,
+) -> None:
+    """List the annotated functions under PATHS with their rules."""
+    with usage_errors():
+        scope = open_scope(paths, config)
+        gathered = gather(scope.paths, scope.projects, force_exclude=force_exclude)
+        jobs = jobs_for(scope.paths, gathered, scope.projects)
+    report = check(gathered, jobs, Progress(Voice(quiet, verbose)))
+    print_findings(report.found, "text", to_stderr=True)
+    click.echo(_json(report.rules) if output_format == "json" else _table(report.rules), nl=False)
+    ctx.exit(exit_status(report.diagnostics))
+
+
+def _json(rules: Iterable[RuleInfo]) -> str:
+    return json.dumps([_object(rule) for rule in rules], indent=2) + "\n"
+
+
+def _object(rule: RuleInfo) -> dict[str, Any]:
+    return {
+        "name": rule.name,
+        "target": rule.target,
+        "filename": rule.filename,
+        "location": {"row": rule.span.row, "column": rule.span.column},
+        **rule.keys,
+    }
+
+
+def _table(rules: Iterable[RuleInfo]) -> str:
+    rows = [_row(rule) for rule in rules]
+    if not rows:
+        return ""
+    rows.insert(0, _HEADINGS)
+    widths = [max(map(width, column)) for column in zip(*rows, strict=True)]
+    return "".join(f"{_line(row, widths)}\n" for row in rows)
+
+
+def _row(rule: RuleInfo) -> tuple[str, ...]:
+    where = f"{rule.filename}:{rule.span.row}"
+    keys = ", ".join(f"{key}={value}" for key, value in rule.keys.items())
+    return tuple(shown(text) for text in (rule.name, rule.target, where, keys))
+
+
+def _line(row: tuple[str, ...], widths: list[int]) -> str:
+    cells = (text + " " * (wide - width(text)) for text, wide in zip(row, widths, strict=True))
+    return "  ".join(cells).rstrip()

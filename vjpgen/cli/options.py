@@ -1,0 +1,47 @@
+"""The options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+def common(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add PATHS, --config, --quiet and --verbose."""
+    for decorate in reversed(_COMMON):
+        command = decorate(command)
+    return command
+
+
+_COMMON: tuple[Decorator, ...] = (
+    click.argument("paths", nargs=-1, metavar="[PATHS]..."),
+    click.option(
+        "--config",
+        type=click.Path(exists=True, dir_okay=False),
+        help="A configuration laid out as pyproject.toml, used in place of the nearest one.",
+    ),
+    click.option("-q", "--quiet", is_flag=True, help="Say nothing but the findings."),
+    click.option("-v", "--verbose", is_flag=True, help="Say what was left as it is, too."),
+)
+
+force_exclude: Decorator = click.option(
+    "--force-exclude", is_flag=True, help="Apply `exclude` to files named outright."
+)
+
+
+def output_format(*formats: str) -> Decorator:
+    """Add --output-format with these formats, the first of which is the default."""
+    return click.option(
+        "--output-format",
+        type=click.Choice(formats),
+        default=formats[0],
+        show_default=True,
+        help="How to print.",
+    )
+
+
+findings_format: Decorator = output_format("text", "json", "github", "sarif")

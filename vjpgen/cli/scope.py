@@ -1,0 +1,45 @@
+"""What a command works on: the paths, and the projects that they belong to."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import click
+
+from vjpgen.building.gather import UsageError
+from vjpgen.building.projects import Projects, common_root
+from vjpgen.config import ConfigError
+
+
+@dataclass(frozen=True)
+class Scope:
+    """The paths of the command line, or the configuration's, and how to find a project."""
+
+    paths: tuple[str, ...]
+    projects: Projects
+
+
+def open_scope(paths: tuple[str, ...], config: str | None) -> Scope:
+    """Settle what to work on; without paths, what the configuration names, or this folder."""
+    given = paths or (".",)
+    projects = Projects(config, common_root(os.path.abspath(path) for path in given))
+    return Scope(paths or _configured(projects), projects)
+
+
+def _configured(projects: Projects) -> tuple[str, ...]:
+    project = projects.of(os.getcwd())
+    return tuple(
+        os.path.relpath(os.path.join(project.base, path)) for path in project.config.paths
+    ) or (".",)
+
+
+@contextmanager
+def usage_errors() -> Iterator[None]:
+    """Turn a wrong configuration or path into click's usage error, whose exit status is 2."""
+    try:
+        yield
+    except (ConfigError, UsageError) as error:
+        raise click.UsageError(str(error)) from error

@@ -1,0 +1,44 @@
+"""How the command line of `vjpgen build` wants the results."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import click
+
+from vjpgen.building.pipeline import Report
+from vjpgen.building.sinks import CheckSink, DiffSink, Sink, WriteSink
+from vjpgen.cli.output import Voice, exit_status
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """How the command line wants the results."""
+
+    check: bool
+    diff: bool
+    output_format: str
+    fail_on_change: bool
+    stats: bool
+    voice: Voice
+
+    @property
+    def writes(self) -> bool:
+        """Whether files are changed."""
+        return not (self.check or self.diff)
+
+    def sink(self) -> Sink:
+        """Return what takes the differences."""
+        if self.diff:
+            return DiffSink(_print, check=self.check)
+        return CheckSink() if self.check else WriteSink(self.voice.say)
+
+    def status(self, report: Report, changes: int) -> int:
+        """Return the exit status of a run that made, or would make, so many changes."""
+        status = exit_status(report.diagnostics)
+        fails = not self.writes or self.fail_on_change
+        return 1 if status == 0 and changes and fails else status
+
+
+def _print(text: str) -> None:
+    click.echo(text, nl=False)

@@ -1,0 +1,96 @@
+"""Findings for a person at a terminal: the excerpt, the span underlined, and what to write."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+
+from vjpgen.diagnostics import WHOLE_FILE, Diagnostic, Severity
+from vjpgen.diagnostics.text import decode, shown, split_lines, width
+
+ReadSource = Callable[[str], bytes | None]
+
+_CODES = {"bold": "1", "dim": "2", "red": "31", "yellow": "33", "blue": "34", "cyan": "36"}
+_HUES = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.NOTE: "cyan"}
+_MOST_ROWS = 4
+_MOST_CHARACTERS = 160
+
+
+def render(diagnostics: Iterable[Diagnostic], read: ReadSource, *, color: bool = False) -> str:
+    """Return every finding with its excerpt, and one line that counts them.
+
+    Args:
+        diagnostics: the findings, in the order to show them.
+        read: gives the bytes of a file by the name that the findings use, or None.
+        color: whether to use terminal colours.
+    """
+    found = tuple(diagnostics)
+    if not found:
+        return ""
+    sources: dict[str, list[str]] = {}
+    for name in {item.filename for item in found}:
+        data = read(name)
+        sources[name] = [] if data is None else split_lines(decode(data))
+    blocks = [_block(item, sources[item.filename], color) for item in found]
+    return "\n".join([*blocks, count(found), ""])
+
+
+def count(diagnostics: Iterable[Diagnostic]) -> str:
+    """Say how many errors, warnings and notes there are."""
+    tally = Counter(item.severity for item in diagnostics)
+    parts = [f"{n} {kind.value}{'s' * (n != 1)}" for kind in Severity if (n := tally[kind])]
+    return f"Found {', '.join(parts)}."
+
+
+def _block(item: Diagnostic, lines: list[str], color: bool) -> str:
+    return "".join(f"{line}\n" for line in _lines(item, lines, color))
+
+
+def _lines(item: Diagnostic, lines: list[str], color: bool) -> Iterator[str]:
+    hue = _HUES[item.severity]
+    span = item.span
+    head = _paint(f"{item.severity.value}[{item.code}]", hue, color)
+    yield f"{head}{_paint(f': {shown(item.message)}', 'bold', color)}"
+    last = min(span.end_row, span.row + _MOST_ROWS - 1, len(lines))
+    margin = " " * len(str(max(last, span.row)))
+    place = f"{shown(item.filename)}:{span.row}:{span.column}"
+    yield f"{margin}{_paint('-->', 'blue', color)} {place}"
+    if span != WHOLE_FILE and span.row <= len(lines):
+        yield f"{margin} {_paint('|', 'blue', color)}"
+        for row in range(span.row, last + 1):
+            yield from _excerpt(item, row, lines[row - 1], margin, color)
+    if item.help is not None:
+        yield f"{margin} = {_paint('help', 'cyan', color)}: {shown(item.help)}"
+
+
+def _excerpt(item: Diagnostic, row: int, line: str, margin: str, color: bool) -> Iterator[str]:
+    start, stop = _columns(item, row, line)
+    line, start, stop = _window(line, start, stop)
+    number = _paint(str(row).rjust(len(margin)), "blue", color)
+    bar = _paint("|", "blue", color)
+    yield f"{number} {bar} {shown(line)}".rstrip()
+    indent = " " * width(line[:start])
+    marks = "^" * max(1, width(line[start:stop]))
+    yield f"{margin} {bar} {indent}{_paint(marks, _HUES[item.severity], color)}"
+
+
+def _columns(item: Diagnostic, row: int, line: str) -> tuple[int, int]:
+    """Return the part of this row that the span covers, counted from 0, the end exclusive."""
+    span = item.span
+    blank = len(line) - len(line.lstrip())
+    start = span.column - 1 if row == span.row else blank
+    stop = span.end_column - 1 if row == span.end_row else len(line.rstrip())
+    return min(start, len(line)), max(start, min(stop, len(line)))
+
+
+def _window(line: str, start: int, stop: int) -> tuple[str, int, int]:
+    """Cut a very long line to a stretch around the span."""
+    if len(line) <= _MOST_CHARACTERS:
+        return line, start, stop
+    left = max(0, start - _MOST_CHARACTERS // 4)
+    piece = line[left : left + _MOST_CHARACTERS]
+    return piece, start - left, min(stop - left, len(piece))
+
+
+def _paint(text: str, style: str, color: bool) -> str:
+    return f"\x1b[{_CODES[style]}m{text}\x1b[0m" if color else text
