@@ -1,0 +1,119 @@
+"""VJP101, VJP102: what the rule's names stand for."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+from vjpgen.compiler.facts import Facts
+from vjpgen.compiler.references import Reference
+from vjpgen.compiler.report import nearest
+from vjpgen.compiler.scopes import Scope, own_nodes, visible_names
+from vjpgen.diagnostics import Diagnostic
+
+_NO_FUNCTION = (
+    ast.Constant,
+    ast.JoinedStr,
+    ast.Tuple,
+    ast.List,
+    ast.Dict,
+    ast.Set,
+    ast.ListComp,
+    ast.DictComp,
+    ast.SetComp,
+    ast.GeneratorExp,
+    ast.Compare,
+)
+
+
+def check_names(facts: Facts) -> Iterator[Diagnostic]:
+    """Names that are bound nowhere, and names of things that are no functions."""
+    for reference in facts.references():
+        undefined = [*_undefined(facts, reference), *_later_in_class(facts, reference)]
+        yield from undefined
+        what = None if undefined else _not_a_function(reference)
+        if what is not None:
+            key = reference.key
+            yield _finding(
+                facts,
+                "VJP102",
+                reference,
+                f"`{key.text}` is {what}, not a function",
+                "name a `def`",
+            )
+
+
+def _undefined(facts: Facts, reference: Reference) -> Iterator[Diagnostic]:
+    for name in reference.undefined:
+        guess = nearest(name, (n for n in visible_names(facts.scope) if n != facts.node.name))
+        yield _finding(
+            facts,
+            "VJP101",
+            reference,
+            f"`{name}` is not defined where the annotation stands",
+            f"did you mean `{guess}`?" if guess else f"define `{name}` or import it",
+        )
+    missing = _missing_attribute(reference)
+    if missing is not None:
+        owner, name, known = missing
+        guess = nearest(name, known)
+        yield _finding(
+            facts,
+            "VJP101",
+            reference,
+            f"the class `{owner}` has no `{name}`",
+            f"did you mean `{owner}.{guess}`?" if guess else f"define `{name}` in `{owner}`",
+        )
+
+
+def _missing_attribute(reference: Reference) -> tuple[str, str, list[str]] | None:
+    """The attribute that a plain class of this file does not have."""
+    only = reference.found.only if reference.found else None
+    parts = (reference.name or "").split(".")
+    if only is None or len(parts) != 2 or not isinstance(only.node, ast.ClassDef):
+        return None
+    node = only.node
+    if node.bases or node.keywords or node.decorator_list:
+        return None
+    known = list(Scope(node, None, node.name).bindings)
+    return None if parts[1] in known or parts[1].startswith("__") else (parts[0], parts[1], known)
+
+
+def _later_in_class(facts: Facts, reference: Reference) -> Iterator[Diagnostic]:
+    """An expression is evaluated right below the method, where it sees what stands above."""
+    end = facts.node.end_lineno or facts.node.lineno
+    for name in reference.captures:
+        bindings = facts.scope.bindings.get(name, [])
+        if bindings and all(binding.row > end for binding in bindings):
+            yield _finding(
+                facts,
+                "VJP101",
+                reference,
+                f"`{name}` is bound in the class body only below the method",
+                f"move `{name}` above the method, or give the rule by its plain name",
+            )
+
+
+def _not_a_function(reference: Reference) -> str | None:
+    """What the value is instead of a function, where the file shows it."""
+    binding = reference.binding
+    if binding is None:
+        return None
+    if binding.is_module and isinstance(reference.expression, ast.Name):
+        return f"the module `{binding.module}`"
+    if isinstance(binding.value, _NO_FUNCTION):
+        return "no callable value"
+    node = reference.definition
+    if isinstance(node, ast.AsyncFunctionDef):
+        return "a coroutine function"
+    if isinstance(node, ast.FunctionDef):
+        if "property" in reference.decorators:
+            return "a property"
+        if any(isinstance(item, ast.Yield | ast.YieldFrom) for item in own_nodes(node)):
+            return None if any(reference.decorators) else "a generator"
+    return None
+
+
+def _finding(facts: Facts, code: str, reference: Reference, message: str, help_: str) -> Diagnostic:
+    key = reference.key
+    return Diagnostic(code, f"`{key.name}`: {message}", facts.source.filename, key.span, help_)

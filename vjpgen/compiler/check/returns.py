@@ -1,0 +1,117 @@
+"""VJP203, VJP204: what the rules return, where a `return` shows it."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+from vjpgen.compiler.facts import Facts
+from vjpgen.compiler.references import Callable_, Reference
+from vjpgen.compiler.report import at_node
+from vjpgen.compiler.scopes import own_nodes
+from vjpgen.diagnostics import Diagnostic
+
+_NO_PAIR = (
+    ast.Constant,
+    ast.JoinedStr,
+    ast.Dict,
+    ast.Set,
+    ast.Lambda,
+    ast.Compare,
+    ast.ListComp,
+    ast.DictComp,
+    ast.SetComp,
+    ast.GeneratorExp,
+)
+
+
+def check_bwd_returns(facts: Facts) -> Iterator[Diagnostic]:
+    """`bwd` returns one slot for each argument that is not nondiff, the module among them."""
+    signature, bwd = facts.signature, facts.bwd
+    if bwd is None or (signature.vararg is not None and signature.vararg not in facts.nondiff):
+        return
+    slots = [name for name in signature.names if name not in facts.nondiff]
+    for value in _shown(bwd):
+        if isinstance(value, ast.Tuple) and not _starred(value) and len(value.elts) != len(slots):
+            yield _at(
+                facts,
+                bwd,
+                value,
+                "VJP203",
+                f"`{bwd.key.text}` returns {_count(len(value.elts), 'tangent')}, but"
+                f" `{facts.node.name}` has {_count(len(slots), 'slot')}: {', '.join(slots)}",
+                "return one tangent for each slot, `None` for zero",
+            )
+
+
+def check_fwd_returns(facts: Facts) -> Iterator[Diagnostic]:
+    """`fwd` returns the output and the residuals."""
+    fwd = facts.fwd
+    if fwd is None:
+        return
+    help_ = "return `(output, residuals)`; put several residuals into one tuple"
+    for value in _shown(fwd):
+        what = _not_a_pair(value)
+        if what is not None:
+            message = f"`{fwd.key.text}` returns {what}, not the pair (output, residuals)"
+            yield _at(facts, fwd, value, "VJP204", message, help_)
+    node = fwd.definition
+    if isinstance(node, ast.FunctionDef) and fwd.signature is not None and _returns_nothing(node):
+        message = f"`{fwd.key.text}` returns nothing, not the pair (output, residuals)"
+        yield at_node(facts.source, "VJP204", message, node, help_)
+
+
+def _not_a_pair(value: ast.expr) -> str | None:
+    if isinstance(value, ast.Tuple | ast.List) and not _starred(value):
+        return None if len(value.elts) == 2 else _count(len(value.elts), "value")
+    return "a single value" if isinstance(value, _NO_PAIR) else None
+
+
+def _shown(reference: Reference) -> Iterator[ast.expr]:
+    """Every value that the rule's own `return`s show."""
+    node = reference.definition
+    if node is None or (reference.signature is None and not isinstance(node, ast.Lambda)):
+        return
+    for value in _returned(node):
+        yield from _branches(value)
+
+
+def _returned(node: Callable_) -> Iterator[ast.expr]:
+    if isinstance(node, ast.Lambda):
+        yield node.body
+        return
+    for item in own_nodes(node):
+        if isinstance(item, ast.Return) and item.value is not None:
+            yield item.value
+
+
+def _branches(value: ast.expr) -> Iterator[ast.expr]:
+    if isinstance(value, ast.IfExp):
+        yield from _branches(value.body)
+        yield from _branches(value.orelse)
+    else:
+        yield value
+
+
+def _returns_nothing(node: ast.FunctionDef) -> bool:
+    """Whether a call surely gives None: no `return` of a value, no `raise`, no `yield`."""
+    leaves = ast.Return, ast.Raise, ast.Yield, ast.YieldFrom
+    kinds = [item for item in own_nodes(node) if isinstance(item, leaves)]
+    return not kinds or all(isinstance(item, ast.Return) and item.value is None for item in kinds)
+
+
+def _starred(node: ast.Tuple | ast.List) -> bool:
+    return any(isinstance(element, ast.Starred) for element in node.elts)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _at(
+    facts: Facts, rule: Reference, value: ast.expr, code: str, message: str, help_: str
+) -> Diagnostic:
+    """At the value itself; a lambda in the annotation has no place of its own in the file."""
+    if isinstance(rule.expression, ast.Lambda):
+        return Diagnostic(code, message, facts.source.filename, rule.key.span, help_)
+    return at_node(facts.source, code, message, value, help_)

@@ -1,0 +1,81 @@
+"""VJP201, VJP202: how the rules are called, against what they take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from vjpgen.compiler.facts import Facts
+from vjpgen.compiler.signature import Signature
+from vjpgen.diagnostics import Diagnostic
+
+
+def check_fwd(facts: Facts) -> Iterator[Diagnostic]:
+    """`fwd` is called with every argument of the function."""
+    fwd = facts.fwd
+    if fwd is None or fwd.signature is None or (fwd.is_static and facts.is_method):
+        return
+    why = _cannot_call(fwd.signature, facts.signature)
+    if why is not None:
+        yield Diagnostic(
+            "VJP201",
+            f"`{fwd.key.text}` cannot be called with the arguments of `{facts.node.name}`: {why}",
+            facts.source.filename,
+            fwd.key.span,
+            f"give it the parameters of `{facts.node.name}`: "
+            f"`({', '.join(facts.signature.names)})`",
+        )
+
+
+def check_bwd(facts: Facts) -> Iterator[Diagnostic]:
+    """`bwd` is called with the nondiff arguments, the residuals and the output's tangents."""
+    bwd = facts.bwd
+    if bwd is None or bwd.signature is None or facts.signature.vararg in facts.nondiff:
+        return
+    names = _nondiff_names(facts)
+    if names is None:
+        return
+    given = [*names, "residuals", "tangents"]
+    if bwd.in_class and facts.is_method and not bwd.is_static:
+        given.insert(0, "self")
+    elif bwd.in_class and bwd.is_static != facts.is_static and not facts.is_method:
+        return
+    if not bwd.signature.takes(len(given)):
+        takes, text = bwd.signature.describe(), bwd.key.text
+        noun = "argument" if takes == "1" else "arguments"
+        yield Diagnostic(
+            "VJP202",
+            f"`{text}` takes {takes} {noun} but is called with {len(given)}",
+            facts.source.filename,
+            bwd.key.span,
+            f"write `def {text.rpartition('.')[2]}({', '.join(given)})`"
+            if text.replace(".", "").isidentifier()
+            else f"it is called with `({', '.join(given)})`",
+        )
+
+
+def _nondiff_names(facts: Facts) -> list[str] | None:
+    """The nondiff arguments in signature order; None if some are only a part of `*args`."""
+    declared = 0
+    for key in ("nondiff_argnums", "nondiff_argnames"):
+        value = facts.value(key)
+        declared += len(value) if isinstance(value, tuple) else 0
+    names = [name for name in facts.signature.names if name in facts.nondiff]
+    return names if len(names) == declared else None
+
+
+def _cannot_call(fwd: Signature, function: Signature) -> str | None:
+    """Why `fwd` does not bind the arguments that bind to the function."""
+    count = len(function.positional)
+    if fwd.vararg is None and count > len(fwd.positional):
+        return f"it takes {fwd.describe()} positional, not {count}"
+    by_keyword = set(function.keyword_only)
+    if function.vararg is None and function.kwarg is None:
+        lacking = [n for n in fwd.positional[count : fwd.required] if n not in by_keyword]
+        lacking += sorted(fwd.keyword_required - by_keyword)
+        if lacking:
+            return f"its `{lacking[0]}` has no default and is not given"
+    for name in function.keyword_only:
+        accepts = name in fwd.keyword_only or name in fwd.positional[count:]
+        if not accepts and fwd.kwarg is None:
+            return f"it does not take `{name}`"
+    return None
