@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from flax.core.scope import Filter
-from flax.linen.module import Module
+from flax.linen.module import Module, wrap_method_once
 
 from vjpgen.runtime.lifting import make_rule
 from vjpgen.runtime.rule import Missing
@@ -59,6 +59,8 @@ def custom_vjp(
     """
     if inspect.ismethod(fn) and isinstance(fn.__self__, Module):
         fn = fn.__func__
+    if hasattr(fn, "compact"):
+        fn = wrap_method_once(fn)
     name = getattr(fn, "__qualname__", getattr(fn, "__name__", type(fn).__name__))
     rule = make_rule(
         fn,
@@ -76,6 +78,7 @@ def custom_vjp(
         key=f"custom_vjp:{next(_counter)}",
         claims={},
         example=None,
+        defaults_have_slots=False,
     )
     return wrap(rule)
 
@@ -91,7 +94,6 @@ def _place(fn: Callable[..., Any]) -> str:
 def _lifted(call: LiftedCall, *slots: Any) -> Any:
     """Do what a generated lifted function does."""
     split = call.split(*slots)
-    nondiff = bool(split.nondiff)
 
     def primal(*operands: Any) -> Any:
         with split.primal(operands) as run:
@@ -104,8 +106,7 @@ def _lifted(call: LiftedCall, *slots: Any) -> Any:
 
     def backward(saved: Any, cotangents: Any) -> Any:
         with split.backward(saved, cotangents) as run:
-            arguments = (*run.nondiff, run.residuals, run.tangents) if nondiff else (run.residuals, run.tangents)
-            return run.tangent_operands(run.bwd(*arguments))
+            return run.tangent_operands(run.bwd(*run.nondiff, run.residuals, run.tangents))
 
     function = split.custom_vjp(primal)
     function.defvjp(forward, backward)

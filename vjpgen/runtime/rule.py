@@ -14,7 +14,24 @@ Missing = Literal["error", "zero", "autodiff"] | None
 Slots = tuple[Any, ...]
 # The attribute of a lifted function that holds its `Rule`.
 RULE = "__vjpgen_rule__"
-_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+@dataclasses.dataclass(frozen=True)
+class Form:
+    """How a function was called.
+
+    Args:
+        positional: the number of positional arguments.
+        given: the parameters that are not left to their defaults.
+    """
+
+    positional: int
+    given: frozenset[str]
+
+
+def _is_default(parameter: inspect.Parameter, slot: Any) -> bool:
+    """Tell whether a slot still holds its default, which no trace has replaced."""
+    return slot is parameter.default
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -40,6 +57,8 @@ class Rule:
         claims: what `vjpgen verify` tests: for each of exact, surrogate, zero and state True, or
             the names of slots.
         example: gives a function that returns example arguments.
+        defaults_have_slots: False leaves arguments that a call leaves to their defaults out of
+            the forward rule and the tangents, as Flax does.
     """
 
     primal: Callable[..., Any]
@@ -58,34 +77,59 @@ class Rule:
     signature: inspect.Signature
     claims: Mapping[str, bool | tuple[str, ...]]
     example: Callable[[], Callable[..., Any]] | str | None
+    defaults_have_slots: bool = True
 
     @property
     def title(self) -> str:
         """The name and place that every message begins with."""
         return f"{self.name} ({self.at})" if self.at else self.name
 
-    def bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Slots:
+    def for_call(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Rule:
+        """Return the rule of one call: without the parameters that get no slot in it."""
+        if self.defaults_have_slots:
+            return self
+        try:
+            given = self.signature.bind(*args, **kwargs).arguments
+        except TypeError:
+            return self  # `bind` says it better
+        kept = [part for name, part in self.signature.parameters.items() if name in given]
+        return dataclasses.replace(self, signature=self.signature.replace(parameters=kept))
+
+    def bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Slots, Form]:
         """Bind a call: one slot a parameter, in the signature's order, defaults filled in."""
         try:
             bound = self.signature.bind(*args, **kwargs)
         except TypeError as error:
             raise TypeError(f"{self.name}() {error}") from None
+        given = frozenset(bound.arguments)
         bound.apply_defaults()
-        return tuple(bound.arguments.values())
+        return tuple(bound.arguments.values()), Form(len(args), given)
 
-    def spread(self, slots: Slots) -> tuple[list[Any], dict[str, Any]]:
-        """Undo `bind`: positional and keyword arguments."""
+    def spread(self, slots: Slots, form: Form | None = None) -> tuple[list[Any], dict[str, Any]]:
+        """Undo `bind`: positional and keyword arguments.
+
+        Args:
+            slots: one value a parameter.
+            form: how the function was called, to call it likewise; None passes by position what
+                can be, as a forward rule may have names and defaults of its own.
+        """
         args: list[Any] = []
         kwargs: dict[str, Any] = {}
         for parameter, slot in zip(self.signature.parameters.values(), slots, strict=True):
-            if parameter.kind in _POSITIONAL:
-                args.append(slot)
-            elif parameter.kind is inspect.Parameter.VAR_POSITIONAL:
+            if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
                 args.extend(slot)
-            elif parameter.kind is inspect.Parameter.KEYWORD_ONLY:
+            elif parameter.kind is inspect.Parameter.VAR_KEYWORD:
+                kwargs.update(slot)
+            elif form is not None and parameter.name not in form.given and _is_default(parameter, slot):
+                continue
+            elif parameter.kind is inspect.Parameter.KEYWORD_ONLY or (
+                form is not None
+                and len(args) >= form.positional
+                and parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
+            ):
                 kwargs[parameter.name] = slot
             else:
-                kwargs.update(slot)
+                args.append(slot)
         return args, kwargs
 
     def arguments(self, slots: Slots) -> list[tuple[str, Any, bool]]:

@@ -43,7 +43,7 @@ from vjpgen.runtime.modules import (
     unwrap_handler,
 )
 from vjpgen.runtime.recursion import marks, own_rules_of
-from vjpgen.runtime.rule import Rule, Slots
+from vjpgen.runtime.rule import Form, Rule, Slots
 from vjpgen.runtime.scopes import map_skeleton
 from vjpgen.runtime.snapshots import Snapshot
 from vjpgen.runtime.tangents import (
@@ -81,16 +81,29 @@ class Outcome:
     states: list[Any]
 
 
+@dataclasses.dataclass
+class _Made:
+    """Where a run leaves its outcome, for whom asks after the run."""
+
+    outcome: Outcome | None = None
+
+    def get(self) -> Outcome:
+        assert self.outcome is not None, "the run has not returned its outputs"
+        return self.outcome
+
+
 class Split:
     """One call of a lifted function, split into operands and plain Python.
 
     Args:
         rule: the rule of the function.
         slots: the arguments, one for each parameter.
+        form: how the function was called.
     """
 
-    def __init__(self, rule: Rule, slots: Slots) -> None:
+    def __init__(self, rule: Rule, slots: Slots, form: Form) -> None:
         self.rule = rule
+        self.form = form
         self._operands = Operands()
         self._modules = ModuleSet(self._operands)
         self._slots = [
@@ -214,8 +227,8 @@ class Split:
         """The primal's differentiable outputs, flat."""
         with self.primal(operands) as run:
             flat = run.outputs(run.call(*run.arguments))
-            assert run.outcome is not None
-            return tuple(x for x in flat[: run.outcome.width] if is_differentiable(x))
+            width = run.made.get().width
+            return tuple(x for x in flat[:width] if is_differentiable(x))
 
     # -- building ----------------------------------------------------------------------------
 
@@ -366,7 +379,7 @@ class PrimalRun:
         self._split = split
         self._operands = operands
         self._built = built
-        self.outcome: Outcome | None = None
+        self.made = _Made()
 
     @property
     def arguments(self) -> list[Any]:
@@ -375,7 +388,7 @@ class PrimalRun:
 
     def call(self, *slots: Any) -> Any:
         """Call the primal."""
-        args, kwargs = self._split.rule.spread(slots)
+        args, kwargs = self._split.rule.spread(slots, self._split.form)
         primal = self._split.rebuild(
             self._split.rule.primal, self._operands, self._built.modules
         )
@@ -397,7 +410,7 @@ class PrimalRun:
             for scope in self._built.variables()
         ]
         incoming = {id(array): index for index, array in enumerate(self._operands)}
-        self.outcome = Outcome(
+        self.made.outcome = Outcome(
             packed,
             variables,
             width,
@@ -410,7 +423,7 @@ class PrimalRun:
             self._built.counters(),
             self._built.states(),
         )
-        self._split._latest = self.outcome
+        self._split._latest = self.made.outcome
         return tuple(flat.arrays)
 
 
@@ -497,9 +510,8 @@ class ForwardRun(PrimalRun):
                 full[index] = value
             with split.primal(full) as run:
                 flat = run.outputs(run.call(*run.arguments))
-                assert run.outcome is not None
-                outcomes.append(run.outcome)
-                width = run.outcome.width
+                outcomes.append(run.made.get())
+                width = outcomes[-1].width
                 return (flat, ()) if everything else (flat[:width], flat[width:])
 
         out, raw, rest = jax.vjp(function, [arrays[i] for i in chosen], has_aux=True)
@@ -509,8 +521,8 @@ class ForwardRun(PrimalRun):
     def outputs(self, output: Any) -> tuple[Any, ...]:
         """Flatten the output and the updated variables."""
         if self._inner is not None:  # the default forward rule: the run inside made both
-            flat, self.outcome = self._inner
-            self._split._latest = self.outcome
+            flat, self.made.outcome = self._inner
+            self._split._latest = self.made.outcome
             return flat
         return super().outputs(output)
 
@@ -532,8 +544,7 @@ class ForwardRun(PrimalRun):
         everything = None
         if self._all_vjp is not None:
             everything = pack(self._all_vjp, kept, "autodiff")
-        assert self.outcome is not None
-        meta = _SavedMeta(packed, places, snapshot, everything, self.outcome, len(kept.arrays))
+        meta = _SavedMeta(packed, places, snapshot, everything, self.made, len(kept.arrays))
         return Saved(tuple(kept.arrays), meta)
 
 
@@ -659,7 +670,7 @@ class _SavedMeta:
     places: dict[int, int]
     snapshot: Packed | None
     everything: Packed | None
-    outcome: Outcome
+    made: _Made
     size: int
 
     def __eq__(self, other: object) -> bool:
@@ -708,7 +719,7 @@ class BackwardRun:
     @property
     def tangents(self) -> Any:
         """The output's tangent, in the output's structure; None for what is not an array."""
-        outcome = self._saved.meta.outcome
+        outcome = self._saved.meta.made.get()
         symbolic = self._split.rule.symbolic_zeros
         leaves = []
         for entry in outcome.output.entries:
@@ -754,7 +765,7 @@ class BackwardRun:
         if merged.missing and rule.missing in (None, "error"):
             raise missing_error(rule, merged.missing, primals)
         tangents: list[Any] = [merged.tangents.get(index) for index in range(len(primals))]
-        outcome = self._saved.meta.outcome
+        outcome = self._saved.meta.made.get()
         arrived = self._arrived(outcome)
         for place, operand in outcome.unchanged.items():
             if place in arrived:
@@ -784,7 +795,7 @@ class BackwardRun:
         meta = self._saved.meta
         assert meta.everything is not None
         pullback: Pullback = unpack(meta.everything, self._saved.arrays)
-        width, total = meta.outcome.width, len(self._cotangents)
+        width, total = meta.made.get().width, len(self._cotangents)
         through = [arrived.get(place) for place in range(width, total)]
         wanted = {*missing, *self._split.unslotted}
         if wanted:

@@ -9,20 +9,21 @@ from flax.linen.module import Module
 
 from vjpgen.runtime.modules import bound_scope
 from vjpgen.runtime.recursion import is_primal_call
-from vjpgen.runtime.rule import RULE, Rule
+from vjpgen.runtime.rule import RULE, Form, Rule
 
 
 class LiftedCall:
     """Given to a lifted function as its first argument."""
 
-    def __init__(self, rule: Rule) -> None:
+    def __init__(self, rule: Rule, form: Form) -> None:
         self._rule = rule
+        self._form = form
 
     def split(self, *slots: Any) -> Any:
         """Split the call's arguments, one a parameter; returns a `splitting.Split`."""
         from vjpgen.runtime.splitting import Split  # it rebuilds lifted functions: it needs `wrap`
 
-        return Split(self._rule, slots)
+        return Split(self._rule, slots, self._form)
 
 
 def wrap(rule: Rule) -> Any:
@@ -30,11 +31,11 @@ def wrap(rule: Rule) -> Any:
 
     @functools.wraps(rule.primal)
     def call(*args: Any, **kwargs: Any) -> Any:
-        now: Rule = call.__dict__[RULE]
-        slots = now.bind(args, kwargs)
+        now: Rule = call.__dict__[RULE].for_call(args, kwargs)
+        slots, form = now.bind(args, kwargs)
         if _is_unbound(slots) or is_primal_call(now, slots):
             return now.primal(*args, **kwargs)
-        return now.lifted(LiftedCall(now), *slots)
+        return now.lifted(LiftedCall(now, form), *slots)
 
     call.__dict__[RULE] = rule
     return call

@@ -1,0 +1,32 @@
+"""Compare trees: structure, dtype, value."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
+        return np.asarray(jax.random.key_data(value))
+    return np.asarray(value) if isinstance(value, (jax.Array, np.ndarray)) else value
+
+
+def assert_same(actual: Any, expected: Any, rtol: float = 0.0) -> None:
+    """Assert equal structure, dtypes and values; `rtol` 0 means bit for bit."""
+    assert jax.tree.structure(actual) == jax.tree.structure(expected)
+    found = jax.tree_util.tree_leaves_with_path(actual)
+    for (path, left), right in zip(found, jax.tree.leaves(expected), strict=True):
+        left, right = _plain(left), _plain(right)
+        where = jax.tree_util.keystr(path)
+        if not isinstance(left, np.ndarray):
+            assert left == right and type(left) is type(right), where
+            continue
+        assert left.dtype == right.dtype, where
+        if rtol:
+            np.testing.assert_allclose(left, right, rtol=rtol, atol=rtol, err_msg=where)
+        else:
+            np.testing.assert_array_equal(left, right, err_msg=where)
