@@ -12,3 +12,17 @@ def clip_fwd(x, low, high):
 
 def clip_bwd(low, high, residuals, y_t):
     return (y_t,)
+
+
+# custom-vjp: bwd=lambda vjp_fn, y_t: vjp_fn(2 * y_t)
+def triple(x):
+    return 3 * x
+
+
+if True:
+    # custom-vjp: bwd=last_bwd, symbolic_zeros=True, optimize_remat=False
+    def last(x): return x  # fmt: skip
+
+
+def last_bwd(vjp_fn, y_t):
+    return vjp_fn(y_t)
