@@ -1,0 +1,119 @@
+"""Which imports lead to generated modules."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from tests.building.conftest import GOOD, Tree
+from vjpgen.building.gather import gather
+from vjpgen.building.projects import Packages, Projects
+from vjpgen.building.siblings import Neighbourhoods
+from vjpgen.cli import group
+from vjpgen.compiler import Siblings
+
+
+def _seen_from(root: Path, name: str) -> Siblings:
+    projects = Projects(None, str(root))
+    gathered = gather([name], projects)
+    (file,) = (each for each in gathered.scanned if each.shown == name)
+    return Neighbourhoods(projects, Packages(), {}).seen_from(file)
+
+
+def test_names_start_at_the_package_root(tree: Tree):
+    root = tree(
+        {
+            "pyproject.toml": "",
+            "src/pkg/__init__.py": GOOD,
+            "src/pkg/a.py": GOOD,
+            "src/pkg/sub/__init__.py": "",
+            "src/pkg/sub/b.py": GOOD,
+            "src/pkg/plain.py": "",
+            "src/pkg/text.py": '"""# custom-vjp: bwd=b"""',
+        }
+    )
+    siblings = _seen_from(root, "src/pkg/a.py")
+    assert siblings.annotated("pkg.a")
+    assert siblings.annotated("pkg.sub.b")
+    for name in ("pkg", "pkg.plain", "pkg.text", "a", "pkg.sub", "jax", None):
+        assert not siblings.annotated(name)
+
+
+@pytest.mark.parametrize("init", [True, False])
+def test_relative_imports_with_and_without_init(tree: Tree, init: bool):
+    files = {"pyproject.toml": "", "pkg/a.py": GOOD, "pkg/sub/b.py": GOOD, "pkg/sub/c.py": GOOD}
+    if init:
+        files |= {"pkg/__init__.py": "", "pkg/sub/__init__.py": ""}
+    siblings = _seen_from(tree(files), "pkg/sub/b.py")
+    assert siblings.annotated(siblings.absolute("c", 1))
+    assert siblings.annotated(siblings.absolute("a", 2))
+    assert not siblings.annotated(siblings.absolute("b", 2))
+    assert siblings.annotated("pkg.sub.c")
+
+
+def test_names_of_other_roots(tree: Tree):
+    root = tree(
+        {
+            "pyproject.toml": "",
+            "src/pkg/__init__.py": "",
+            "src/pkg/a.py": GOOD,
+            "scripts/train.py": GOOD,
+            "scripts/json.py": GOOD,
+            "other/model.py": GOOD,
+            "third/model.py": "",
+            "tools/run.py": GOOD,
+            "tools/helper.py": "",
+            "scripts/helper.py": GOOD,
+        }
+    )
+    from_scripts = _seen_from(root, "scripts/train.py")
+    assert from_scripts.annotated("pkg.a")
+    assert from_scripts.annotated("json")
+    assert from_scripts.annotated("helper")
+    from_tools = _seen_from(root, "tools/run.py")
+    assert from_tools.annotated("pkg.a")
+    for hidden in ("model", "json", "helper"):
+        assert not from_tools.annotated(hidden), hidden
+
+
+def test_other_projects_are_not_seen(tree: Tree):
+    root = tree(
+        {
+            "pyproject.toml": "",
+            "a.py": GOOD,
+            "inner/pyproject.toml": "",
+            "inner/b.py": GOOD,
+        }
+    )
+    assert not _seen_from(root, "a.py").annotated("b")
+    assert not _seen_from(root, "inner/b.py").annotated("a")
+
+
+def test_one_file_gives_the_same_bytes_as_all(tree: Tree):
+    root = tree(
+        {
+            "pyproject.toml": "",
+            "src/pkg/__init__.py": "",
+            "src/pkg/a.py": "from . import b\nfrom pkg.sub import c as d\n\n\n" + GOOD,
+            "src/pkg/b.py": GOOD,
+            "src/pkg/sub/__init__.py": "",
+            "src/pkg/sub/c.py": "import pkg.a as a\nfrom ..b import scale as s\n\n\n" + GOOD,
+        }
+    )
+
+    def outputs(*args: str) -> dict[str, str]:
+        assert CliRunner().invoke(group, ["build", *args], catch_exceptions=False).exit_code == 0
+        found = {path: path.read_text() for path in root.rglob("*_vjp.py")}
+        for path in found:
+            path.unlink()
+        return {path.name: text for path, text in found.items()}
+
+    every = outputs(".")
+    assert "from . import b_vjp as b" in every["a_vjp.py"]
+    assert "pkg.a_vjp" in every["c_vjp.py"]
+    assert outputs("src") == outputs("src/pkg") == every
+    for name, path in (("a", "src/pkg/a.py"), ("c", "src/pkg/sub/c.py")):
+        assert outputs(path) == {f"{name}_vjp.py": every[f"{name}_vjp.py"]}
+    assert outputs("src/pkg/a.py", "src/pkg/b.py", "src/pkg/sub") == every
