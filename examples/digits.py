@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import flax
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import matplotlib as mpl
 import numpy as np
 import optax
+from flax.core import pop
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.datasets import load_digits
@@ -38,7 +38,7 @@ STYLES: tuple[dict[str, Any], ...] = (  # of the rule, then of plain autodiff
     {"color": PLAIN_COLOUR, "linestyle": (0, (5, 2))},
 )
 
-Variables = dict[str, Any]
+Variables = Any  # a dict of collections
 Probe = Callable[[Variables, Variables, jax.Array, jax.Array], dict[str, jax.Array]]
 
 
@@ -64,7 +64,7 @@ class History:
 
 def load() -> Digits:
     """Load scikit-learn's digits, split in one fixed way."""
-    digits = load_digits()
+    digits: Any = load_digits()
     images = (digits.data / 16.0).astype(np.float32)
     labels = digits.target.astype(np.int32)
     parts = train_test_split(images, labels, test_size=0.25, stratify=labels, random_state=0)
@@ -72,7 +72,7 @@ def load() -> Digits:
     return Digits(train_images, train_labels, test_images, test_labels)
 
 
-def arguments(description: str, *, epochs: int) -> argparse.Namespace:
+def arguments(description: str | None, *, epochs: int) -> argparse.Namespace:
     """Read the command line that all examples share."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--epochs", type=int, default=epochs, help="default: %(default)s")
@@ -92,13 +92,13 @@ def arguments(description: str, *, epochs: int) -> argparse.Namespace:
 
 def loss_of(model: nn.Module, variables: Variables, images: jax.Array, labels: jax.Array):
     """Return the mean cross entropy of the model on a batch."""
-    logits = model.apply(variables, images)
+    logits: Any = model.apply(variables, images)
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
 
 def gradient_of(model: nn.Module, variables: Variables, images: jax.Array, labels: jax.Array):
     """Return the loss and its gradient in the parameters; other collections are constants."""
-    state, params = flax.core.pop(variables, "params")
+    state, params = pop(variables, "params")
     return jax.value_and_grad(lambda p: loss_of(model, {"params": p, **state}, images, labels))(
         params
     )
@@ -133,7 +133,7 @@ class _Training:
 
         @jax.jit
         def accuracy(variables):
-            logits = model.apply(variables, digits.test_images)
+            logits: Any = model.apply(variables, digits.test_images)
             return (logits.argmax(-1) == digits.test_labels).mean()
 
         self._epoch, self._accuracy = epoch, accuracy

@@ -7,11 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax.core import pop
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
@@ -104,7 +104,7 @@ def gradients(source, generated):
     variables = plain.init(jax.random.key(0), IMAGES)
     jax.tree.map(np.testing.assert_array_equal, variables, ruled.init(jax.random.key(0), IMAGES))
     np.testing.assert_array_equal(plain.apply(variables, IMAGES), ruled.apply(variables, IMAGES))
-    state, params = flax.core.pop(variables, "params")
+    state, params = pop(variables, "params")
 
     def gradient(model):
         def loss(params):
