@@ -8,6 +8,7 @@ leaves out the arguments of `lift` that the annotation does not give. What it re
     _vjp                           the prefix, another one where the source uses it
     _vjp_run.fwd                   `_vjp_run.vjp` where the annotation gives no `fwd`
     *_vjp_run.nondiff              left out where no argument is nondiff
+                                   (in a class, the lifted function is a static method)
     the values of lift's keywords  what the annotation says
 """
 

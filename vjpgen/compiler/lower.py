@@ -22,6 +22,7 @@ class Lowered:
         template: the template's file name.
         function: the function's name.
         parameters: its parameters in the order of the signature.
+        in_class: whether it stands in a class body.
         has_fwd: whether the annotation gives a forward rule.
         has_nondiff: whether any argument is nondiff.
         arguments: what `lift` is given, by keyword, as expressions.
@@ -30,6 +31,7 @@ class Lowered:
     template: str
     function: str
     parameters: tuple[str, ...]
+    in_class: bool
     has_fwd: bool
     has_nondiff: bool
     arguments: dict[str, str]
@@ -40,11 +42,19 @@ def lower(facts: Facts, target: Target, options: Options) -> Lowered:
     return Lowered(
         template=target.template,
         function=facts.node.name,
-        parameters=facts.signature.names,
+        parameters=_parameters(facts),
+        in_class=facts.scope.is_class,
         has_fwd=facts.fwd is not None,
         has_nondiff=facts.has_nondiff,
         arguments=_arguments(facts, target, options),
     )
+
+
+def _parameters(facts: Facts) -> tuple[str, ...]:
+    """The names of the parameters; a name that a type checker takes for positional-only needs `/`."""
+    names = facts.signature.names
+    private = any(name.startswith("__") and not name.endswith("__") for name in names)
+    return (*names, "/") if private else names
 
 
 def _arguments(facts: Facts, target: Target, options: Options) -> dict[str, str]:
@@ -54,7 +64,7 @@ def _arguments(facts: Facts, target: Target, options: Options) -> dict[str, str]
         "target": string(target.name if facts.is_method else "function"),
     }
     for reference in facts.references():
-        arguments[reference.key.name] = _thunk(reference)
+        arguments[reference.key.name] = _thunk(reference, facts.scope.name)
     missing = facts.value("missing") or options.missing
     if isinstance(missing, str):
         arguments["missing"] = string(missing)
@@ -73,13 +83,19 @@ def _arguments(facts: Facts, target: Target, options: Options) -> dict[str, str]
     return arguments
 
 
-def _thunk(reference: Reference) -> str:
+def _thunk(reference: Reference, class_name: str) -> str:
     """A rule as `lift` takes it: looked up when it is needed, so that it may be defined later.
 
     A function in a class body cannot see the class body's names; a rule that is one of them is
     given by name, and an expression takes them as defaults of the lambda.
     """
     if reference.in_class and isinstance(reference.expression, ast.Name):
-        return string(reference.expression.id)
+        return string(_mangled(reference.expression.id, class_name))
     captures = ", ".join(f"{name}={name}" for name in reference.captures)
     return f"lambda {captures}: {render(reference.expression)}".replace("lambda :", "lambda:")
+
+
+def _mangled(name: str, class_name: str) -> str:
+    """The attribute that a name in a class body becomes."""
+    private = name.startswith("__") and not name.endswith("__") and class_name.strip("_")
+    return f"_{class_name.lstrip('_')}{name}" if private else name

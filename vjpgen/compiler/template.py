@@ -62,7 +62,7 @@ def import_line(name: str) -> str:
 def fill(lowered: Lowered, style: Style) -> tuple[list[str], list[str]]:
     """The lines of the lifted function and of the assignment, for one annotated function."""
     template = load_template(lowered.template)
-    function: list[str] = []
+    function = [style.indent + "@staticmethod"] if lowered.in_class else []
     for line in _nondiff(template.function, lowered.has_nondiff):
         function += _function_line(line, lowered, style)
     assignment: list[str] = []
@@ -90,12 +90,18 @@ def _function_line(line: str, lowered: Lowered, style: Style) -> list[str]:
         return [indent + text]
     items: list[str] = []
     for item in match["items"].split(", "):
-        items += lowered.parameters if item == "parameters" else [item]
+        items += _slots(text, lowered) if item == "parameters" else [item]
     return bracketed(match["head"], items, match["tail"], indent, style.unit)
 
 
-def _unpacking(value: str, lowered: Lowered, indent: str, style: Style) -> list[str]:
+def _slots(text: str, lowered: Lowered) -> list[str]:
+    """The parameters; a `/` among them belongs to the signature alone."""
     names = list(lowered.parameters)
+    return names if text.startswith("def ") else [name for name in names if name != "/"]
+
+
+def _unpacking(value: str, lowered: Lowered, indent: str, style: Style) -> list[str]:
+    names = _slots(value, lowered)
     if not names:
         return []
     if len(names) == 1:
