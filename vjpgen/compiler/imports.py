@@ -9,7 +9,9 @@ import a.b                 import a.b_vjp, and every `a.b` that means it becomes
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+import copy
+from collections.abc import Iterator, Set
+from dataclasses import dataclass
 
 from vjpgen.compiler.edits import Edit
 from vjpgen.compiler.result import Siblings
@@ -19,12 +21,44 @@ from vjpgen.compiler.text import WIDTH
 from vjpgen.compiler.values import dotted
 
 
-def redirect(source: Source, tree: ast.Module, siblings: Siblings, suffix: str) -> list[Edit]:
-    """The edits that make a module import its annotated siblings' generated modules."""
-    if not siblings.modules:
-        return []
+@dataclass(frozen=True)
+class Redirection:
+    """What redirecting the imports of a module changes.
+
+    Args:
+        edits: the edits of its text.
+        plain: the modules that `import a.b` brought in, which are used by their dotted name.
+        suffix: what such a name gets.
+    """
+
+    edits: tuple[Edit, ...]
+    plain: frozenset[str]
+    suffix: str
+
+    def expression(self, node: ast.expr, scope: Scope) -> ast.expr:
+        """An expression that is not in the file, with its dotted names redirected likewise."""
+        return _Renamer(self, scope).visit(copy.deepcopy(node)) if self.plain else node
+
+
+class _Renamer(ast.NodeTransformer):
+    def __init__(self, redirection: Redirection, scope: Scope) -> None:
+        self._redirection = redirection
+        self._scope = scope
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.expr:
+        if _means_module(node, self._redirection.plain, self._scope):
+            node.attr += self._redirection.suffix
+            return node
+        self.generic_visit(node)
+        return node
+
+
+def redirect(source: Source, tree: ast.Module, siblings: Siblings, suffix: str) -> Redirection:
+    """Make a module import its annotated siblings' generated modules."""
     edits: list[Edit] = []
     plain: set[str] = set()
+    if not siblings.modules:
+        return Redirection((), frozenset(), suffix)
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             edits += _import(source, node, siblings, suffix, plain)
@@ -32,7 +66,7 @@ def redirect(source: Source, tree: ast.Module, siblings: Siblings, suffix: str) 
             edits += _import_from(source, node, siblings, suffix)
     if plain:
         edits += _uses(source, tree, plain, suffix)
-    return edits
+    return Redirection(tuple(edits), frozenset(plain), suffix)
 
 
 def _import(
@@ -99,19 +133,24 @@ def _broken(source: Source, node: ast.ImportFrom, edits: list[Edit]) -> Edit:
     return Edit(start, end, source.newline.join([*lines, f"{indent})"]))
 
 
-def _uses(source: Source, tree: ast.Module, plain: set[str], suffix: str) -> Iterator[Edit]:
+def _uses(source: Source, tree: ast.Module, plain: Set[str], suffix: str) -> Iterator[Edit]:
     """`a.b` wherever it means the module that `import a.b` has brought in."""
     for node, scope in _attributes(tree, Scope(tree, None, "")):
-        name = dotted(node)
-        if name not in plain:
-            continue
-        first = name.split(".")[0]
-        found = look_up(first, scope)
-        if found is None or not found.bindings:
-            continue
-        if all(binding.is_module and binding.module == first for binding in found.bindings):
+        if _means_module(node, plain, scope):
             end = source.offset(source.end(node))
             yield Edit(end, end, suffix)
+
+
+def _means_module(node: ast.Attribute, plain: Set[str], scope: Scope) -> bool:
+    """Whether `a.b` is a redirected module, its `a` bound by nothing but `import a...`."""
+    name = dotted(node)
+    if name is None or name not in plain:
+        return False
+    first = name.split(".")[0]
+    found = look_up(first, scope)
+    if found is None or not found.bindings:
+        return False
+    return all(binding.is_module and binding.module == first for binding in found.bindings)
 
 
 def _attributes(node: ast.AST, scope: Scope) -> Iterator[tuple[ast.Attribute, Scope]]:

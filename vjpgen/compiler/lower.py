@@ -6,8 +6,10 @@ import ast
 from dataclasses import dataclass
 
 from vjpgen.compiler.facts import Facts
+from vjpgen.compiler.imports import Redirection
 from vjpgen.compiler.references import Reference
 from vjpgen.compiler.result import Options
+from vjpgen.compiler.scopes import Scope
 from vjpgen.compiler.targets import Target
 from vjpgen.compiler.text import literal, render, string
 
@@ -37,7 +39,7 @@ class Lowered:
     arguments: dict[str, str]
 
 
-def lower(facts: Facts, target: Target, options: Options) -> Lowered:
+def lower(facts: Facts, target: Target, options: Options, redirection: Redirection) -> Lowered:
     """Say what the generated function is made of."""
     return Lowered(
         template=target.template,
@@ -46,31 +48,33 @@ def lower(facts: Facts, target: Target, options: Options) -> Lowered:
         in_class=facts.scope.is_class,
         has_fwd=facts.fwd is not None,
         has_nondiff=facts.has_nondiff,
-        arguments=_arguments(facts, target, options),
+        arguments=_arguments(facts, target, options, redirection),
     )
 
 
 def _parameters(facts: Facts) -> tuple[str, ...]:
-    """The names of the parameters; a name that a type checker takes for positional-only needs `/`."""
+    """The parameters; names that a type checker takes for positional-only need a `/`."""
     names = facts.signature.names
     private = any(name.startswith("__") and not name.endswith("__") for name in names)
     return (*names, "/") if private else names
 
 
-def _arguments(facts: Facts, target: Target, options: Options) -> dict[str, str]:
+def _arguments(
+    facts: Facts, target: Target, options: Options, redirection: Redirection
+) -> dict[str, str]:
     arguments = {
         "name": string(facts.qualname),
         "at": string(f"{options.origin}:{facts.annotation.row}"),
         "target": string(target.name if facts.is_method else "function"),
     }
     for reference in facts.references():
-        arguments[reference.key.name] = _thunk(reference, facts.scope.name)
+        arguments[reference.key.name] = _thunk(reference, facts.scope, redirection)
     missing = facts.value("missing") or options.missing
     if isinstance(missing, str):
         arguments["missing"] = string(missing)
     collections = facts.value("grad_vars")
     if isinstance(collections, ast.expr):
-        arguments["grad_vars"] = render(collections)
+        arguments["grad_vars"] = render(redirection.expression(collections, facts.scope))
     for key in _DATA:
         value = facts.value(key)
         if value is True or (isinstance(value, tuple) and value):
@@ -83,16 +87,17 @@ def _arguments(facts: Facts, target: Target, options: Options) -> dict[str, str]
     return arguments
 
 
-def _thunk(reference: Reference, class_name: str) -> str:
+def _thunk(reference: Reference, scope: Scope, redirection: Redirection) -> str:
     """A rule as `lift` takes it: looked up when it is needed, so that it may be defined later.
 
     A function in a class body cannot see the class body's names; a rule that is one of them is
     given by name, and an expression takes them as defaults of the lambda.
     """
     if reference.in_class and isinstance(reference.expression, ast.Name):
-        return string(_mangled(reference.expression.id, class_name))
+        return string(_mangled(reference.expression.id, scope.name))
     captures = ", ".join(f"{name}={name}" for name in reference.captures)
-    return f"lambda {captures}: {render(reference.expression)}".replace("lambda :", "lambda:")
+    value = render(redirection.expression(reference.expression, scope))
+    return f"lambda {captures}: {value}" if captures else f"lambda: {value}"
 
 
 def _mangled(name: str, class_name: str) -> str:

@@ -120,10 +120,11 @@ def _edits(
     """Everything that the generated module changes of the source, but for the header."""
     source, tree, tokens = read.source, read.tree, read.tokens
     prefix = _prefix(tokens)
-    edits = imports.redirect(source, tree, siblings, options.suffix)
+    redirection = imports.redirect(source, tree, siblings, options.suffix)
+    edits = list(redirection.edits)
     edits.append(insertion.runtime_import(source, tree, targets[0][1].template, prefix))
     for facts, target in targets:
-        lowered = lower(facts, target, options)
+        lowered = lower(facts, target, options, redirection)
         unit = read.module.default_indent
         edits.append(insertion.lifted(source, facts.node, lowered, tokens.comments, prefix, unit))
     return edits
