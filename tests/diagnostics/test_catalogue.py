@@ -30,7 +30,9 @@ WITH_EXAMPLE = [entry for entry in CATALOGUE.values() if entry.bad]
 
 def _compile(text: str) -> tuple[list[str], bytes | None]:
     """Compile as a build does, suppressions included; return the codes and the output."""
-    file = Found("/example/model.py", "model.py", Project("/example", "/example", Config()))
+    file = Found(
+        "/example/model.py", "model.py", "/example", Project("/example", "/example", Config())
+    )
     options = Options("model.py")
     done = compile_job(Job(file, text.encode(), "", "", options, Siblings()))
     return [item.code for item in done.diagnostics], done.output

@@ -32,7 +32,7 @@ class Source:
     @cached_property
     def is_annotated(self) -> bool:
         """Whether a comment of the file truly is an annotation."""
-        return is_annotated(self.data)
+        return holds_annotation(self.data)
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,12 @@ def _under(
         raise UsageError(f"{path}: not a Python file (its name does not end in `.py`)")
     project = projects.of(os.path.dirname(absolute))
     if not (force_exclude and is_excluded(absolute, project)):
-        yield Found(absolute, shown, project, named=True)
+        yield named_file(absolute, shown, project)
+
+
+def named_file(path: str, shown: str, project: Project) -> Found:
+    """Return a file that the user named outright."""
+    return Found(path, shown, os.path.realpath(os.path.dirname(path)), project, named=True)
 
 
 def is_excluded(path: str, project: Project) -> bool:
@@ -134,7 +139,8 @@ def gather(paths: Iterable[str], projects: Projects, *, force_exclude: bool = Fa
         try:
             kind = classify(file, read(file.path))
         except OSError as error:
-            on_error(file.shown, error)
+            if file.named or not isinstance(error, FileNotFoundError):  # else removed meanwhile
+                on_error(file.shown, error)
             continue
         if isinstance(kind, Generated):
             generated[file.key] = kind
@@ -143,6 +149,15 @@ def gather(paths: Iterable[str], projects: Projects, *, force_exclude: bool = Fa
         if file.named:
             waiting += _companions(file, kind, {**sources, **generated})
     return Gathered(tuple(sources.values()), tuple(generated.values()), files, tuple(diagnostics))
+
+
+def holds_annotation(data: bytes) -> bool:
+    """Whether a comment of a file truly is an annotation.
+
+    A file with a null byte is no Python, and some versions' tokenizers fail on it; it counts
+    where its bytes look so, and the compiler then reports it.
+    """
+    return has_annotation(data) if b"\0" in data else is_annotated(data)
 
 
 def classify(file: Found, data: bytes) -> Source | Generated | None:

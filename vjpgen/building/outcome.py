@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Container
 from dataclasses import dataclass, field
 from enum import Enum
 
 from vjpgen.building.files import read, read_if_there
-from vjpgen.building.gather import Generated, generated_name
+from vjpgen.building.gather import Generated, generated_name, holds_annotation
 from vjpgen.building.plan import Job
-from vjpgen.compiler import is_annotated, parse_header
+from vjpgen.compiler import parse_header
 from vjpgen.diagnostics import WHOLE_FILE, Diagnostic
 
 
@@ -74,26 +74,31 @@ def foreign(change: Change) -> Diagnostic:
     return Diagnostic("VJP901", message, change.shown, WHOLE_FILE, help_)
 
 
-def orphans(generated: Iterable[Generated]) -> Iterator[Change]:
-    """Yield the generated modules whose source is gone or has no annotation any more."""
-    for module in generated:
-        folder, name = os.path.split(module.file.path)
-        source = os.path.basename(module.header.origin)
-        expected = generated_name(source, module.file.project.config.suffix)
-        if name == expected and _is_annotated_file(os.path.join(folder, source)):
-            continue
-        shown = os.path.join(os.path.dirname(module.file.shown), source)
-        keep = not module.header.intact or name != expected
-        old = read_if_there(module.file.path)
-        if old is not None:
-            yield Change(
-                module.file.path, module.file.shown, shown, State.ORPHANED, old, None, keep
-            )
+def orphan(module: Generated, annotated: Container[str]) -> Change | None:
+    """Return the change for a module whose source is gone or has no annotation any more.
+
+    Args:
+        module: a generated module.
+        annotated: the absolute paths of sources that are known to be annotated.
+    """
+    folder, name = os.path.split(module.file.path)
+    source = os.path.basename(module.header.origin)
+    path = os.path.join(folder, source)
+    in_place = name == generated_name(source, module.file.project.config.suffix)
+    if in_place and (path in annotated or _is_annotated_file(path)):
+        return None
+    old = read_if_there(module.file.path)
+    header = None if old is None else parse_header(old)
+    if header is None:  # gone, or no module of ours, by now
+        return None
+    shown = os.path.join(os.path.dirname(module.file.shown), source)
+    keep = not (header.intact and in_place)
+    return Change(module.file.path, module.file.shown, shown, State.ORPHANED, old, None, keep)
 
 
 def _is_annotated_file(path: str) -> bool:
     """Whether a file is there and annotated; one that cannot be read counts, to be safe."""
     try:
-        return os.path.isfile(path) and is_annotated(read(path))
+        return os.path.isfile(path) and holds_annotation(read(path))
     except OSError:
         return True

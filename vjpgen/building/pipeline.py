@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from vjpgen.building.gather import Gathered, unreadable
-from vjpgen.building.outcome import State, compare, foreign, orphans
+from vjpgen.building.outcome import State, compare, foreign, orphan
 from vjpgen.building.plan import Job, plan
 from vjpgen.building.projects import Packages, Projects
 from vjpgen.building.siblings import Neighbourhoods
@@ -62,11 +62,13 @@ def build(gathered: Gathered, jobs: Iterable[Job], sink: Sink, progress: Progres
     """Compile every job and give the sink each difference between the disk and the results."""
     report = _compile_all(gathered, jobs, progress, lambda done: _deliver(done, sink))
     start = time.perf_counter()
-    for change in orphans(gathered.generated):
+    annotated = {each.file.path for each in gathered.sources if each.is_annotated}
+    for module in gathered.generated:
         try:
-            report.add(sink.accept(change))
+            change = orphan(module, annotated)
+            report.add(() if change is None else sink.accept(change))
         except OSError as error:
-            report.add([unreadable(change.shown, error)])
+            report.add([unreadable(module.file.shown, error)])
     report.seconds["orphans"] = time.perf_counter() - start
     return report
 
@@ -146,13 +148,14 @@ def _shown(job: Job, result: Result) -> Iterator[Diagnostic]:
     An error that leaves no module to write cannot be silenced: the file would be passed over.
     """
     file = job.file
+    suppressions = read_suppressions(job.data) if result != Result() else ()
 
     def can_silence(item: Diagnostic) -> bool:
         return result.output is not None or not item.is_error
 
     selection = file.project.config.selection
     patterns = file.project.patterns_of(file.path)
-    left = suppress(result.diagnostics, read_suppressions(job.data), file.shown, can_silence)
+    left = suppress(result.diagnostics, suppressions, file.shown, can_silence)
     for item in left:
         if not can_silence(item) or selection.shows_in(item.code, patterns):
             yield item

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import click
@@ -57,7 +58,7 @@ def _is_in_place(module: Generated) -> bool:
     """Whether the file has the name that its origin gives, and is no copy of a person's."""
     source = module.header.origin.rpartition("/")[2]
     expected = generated_name(source, module.file.project.config.suffix)
-    return module.file.path.endswith(expected) and module.file.key[1] == expected
+    return os.path.basename(module.file.path) == expected
 
 
 def _kept(shown: str, why: str) -> Diagnostic:

@@ -50,11 +50,11 @@ def _json(rules: Iterable[RuleInfo]) -> str:
 
 def _object(rule: RuleInfo) -> dict[str, Any]:
     return {
+        **rule.keys,
         "name": rule.name,
         "target": rule.target,
         "filename": rule.filename,
         "location": {"row": rule.span.row, "column": rule.span.column},
-        **rule.keys,
     }
 
 

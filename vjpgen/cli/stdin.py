@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import sys
 
-from vjpgen.building.gather import Gathered, Source, UsageError, classify, is_excluded
+from vjpgen.building.gather import Gathered, Source, UsageError, classify, is_excluded, named_file
 from vjpgen.building.pipeline import Report, build, compile_job, jobs_for
 from vjpgen.building.plan import Job
-from vjpgen.building.walk import Found
 from vjpgen.cli.output import Progress, print_findings, read_source
 from vjpgen.cli.scope import Scope, open_scope
 from vjpgen.cli.wishes import Wishes
@@ -41,7 +40,7 @@ def build_stdin(
 def _jobs(data: bytes, shown: str, scope: Scope, force_exclude: bool) -> tuple[Job, ...]:
     path = os.path.abspath(shown)
     project = scope.projects.of(os.path.dirname(path))
-    source = classify(Found(path, shown, project, named=True), data)
+    source = classify(named_file(path, shown, project), data)
     if not isinstance(source, Source) or (force_exclude and is_excluded(path, project)):
         return ()
     return jobs_for(scope.paths, Gathered(sources=(source,)), scope.projects)

@@ -25,7 +25,7 @@ class Suppression:
 
 def read_suppressions(source: bytes) -> tuple[Suppression, ...]:
     """Find every suppression among the comments of a source file."""
-    if b"vjpgen:" not in source:
+    if b"vjpgen:" not in source or b"\0" in source:
         return ()
     return tuple(_in_comments(decode(source)))
 
