@@ -28,6 +28,7 @@ from vjpgen.runtime.leaves import (
     Operand,
     Operands,
     Packed,
+    is_array,
     is_differentiable,
     pack,
     unpack,
@@ -136,6 +137,7 @@ class Split:
     @contextlib.contextmanager
     def primal(self, operands: Sequence[Any]) -> Iterator[PrimalRun]:
         """Run the primal on `operands`."""
+        operands = _as_arrays(operands)
         with self._open(operands, {}) as built:
             yield PrimalRun(self, operands, built)
 
@@ -146,6 +148,7 @@ class Split:
         if self.symbolic_zeros:
             perturbed = [operand.perturbed for operand in operands]
             operands = [operand.value for operand in operands]
+        operands = _as_arrays(operands)
         self._report_dropped(operands, perturbed)
         with (
             own_rules_of(self.rule, bool(self._marks) or self._forward is None),
@@ -340,6 +343,11 @@ class _RuleFunction:
     captured: frozenset[int]
 
 
+def _as_arrays(operands: Sequence[Any]) -> Sequence[Any]:
+    """Turn Python numbers, which eager differentiation hands on as they are, into arrays."""
+    return [x if is_array(x) else jax.numpy.asarray(x) for x in operands]
+
+
 def _type_of(array: Any) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(array.shape, array.dtype)
 
@@ -459,6 +467,8 @@ class ForwardRun(PrimalRun):
                 CustomVJPPrimal(value, flag)
                 for value, flag in zip(operands, self._perturbed, strict=True)
             ]
+            slots = self._split.build_slots(operands, self._built)
+            return jax.tree_util.tree_map(_as_primal, slots)
         return self._split.build_slots(operands, self._built)
 
     def fwd(self, *slots: Any) -> tuple[Any, Any]:
@@ -546,6 +556,12 @@ class ForwardRun(PrimalRun):
             everything = pack(self._all_vjp, kept, "autodiff")
         meta = _SavedMeta(packed, places, snapshot, everything, self.made, len(kept.arrays))
         return Saved(tuple(kept.arrays), meta)
+
+
+def _as_primal(leaf: Any) -> Any:
+    """Wrap a Python number as JAX does under `symbolic_zeros`; it is not differentiated."""
+    number = isinstance(leaf, (int, float, complex)) and not isinstance(leaf, bool)
+    return CustomVJPPrimal(leaf, False) if number else leaf
 
 
 def _with_snapshots(residuals: Any) -> Any:

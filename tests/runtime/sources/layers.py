@@ -57,7 +57,7 @@ class OtherName(nn.Module):
 class Stateful(nn.Module):
     """BatchNorm, dropout, sow and a counter, twice in one pass."""
 
-    # custom-vjp: bwd=identity, missing=zero
+    # custom-vjp: bwd=identity
     @nn.compact
     def __call__(self, x, train: bool = False):
         norm = nn.BatchNorm(use_running_average=not train, momentum=0.9)
