@@ -342,6 +342,7 @@ def test_an_annotated_init_has_no_sibling(folder: Folder, run: Run):
     result = run("build")
     assert result.exit_code == 1
     assert "VJP401" in result.stdout
+    assert "pkg/__init__.py:6:1" in result.stdout
     assert folder.names() == ["pkg/__init__.py", "pyproject.toml"]
 
 

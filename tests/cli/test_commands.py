@@ -158,6 +158,11 @@ def test_wrong_usage(run: Run, args: list[str]):
     assert run(*args).exit_code == 2
 
 
+def test_a_command_that_is_not_there(run: Run):
+    assert "did you mean `build`?" in run("buidl").stderr
+    assert "no command is called `zzz`\n" in run("zzz").stderr
+
+
 @pytest.mark.parametrize("command", ["build", "check", "list", "clean"])
 @pytest.mark.parametrize(
     ("table", "said"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from vjpgen.building.gather import Gathered, unreadable
 from vjpgen.building.outcome import State, compare, foreign, orphan
@@ -159,4 +159,5 @@ def _shown(job: Job, result: Result) -> Iterator[Diagnostic]:
     for item in left:
         if not can_silence(item) or selection.shows_in(item.code, patterns):
             yield item
-    yield from job.obstacles
+    place = result.rules[0].span if result.rules else WHOLE_FILE
+    yield from (replace(item, span=place) for item in job.obstacles)

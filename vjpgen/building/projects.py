@@ -58,8 +58,11 @@ class Project:
         )
 
     def _relative(self, path: str) -> str:
-        prefix = os.path.join(self.base, "")
-        return path.removeprefix(prefix).lstrip(os.sep).replace(os.sep, "/")
+        for folder in (self.base, self.root):
+            prefix = os.path.join(folder, "")
+            if path.startswith(prefix):
+                return path.removeprefix(prefix).replace(os.sep, "/")
+        return os.path.basename(path)
 
 
 class Projects:

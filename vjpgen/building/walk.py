@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vjpgen.building.ignores import Ignores, ignores_above, is_usually_passed_over
 from vjpgen.building.projects import Project, Projects
@@ -52,46 +52,53 @@ def walk(start: str, shown: str, projects: Projects, on_error: OnError) -> Itera
     """
     above = ignores_above(start, projects.of(start).root)
     is_named = projects.of(start).excludes(start + os.sep)
-    waiting = [(start, shown, os.path.realpath(start), above)]
+    waiting = [_Place(start, shown, os.path.realpath(start), above)]
     while waiting:
-        folder, name, real, ignores = waiting.pop()
-        try:
-            with os.scandir(folder) as listing:
-                entries = sorted(listing, key=_name)
-        except OSError as error:
-            on_error(name or ".", error)
-            continue
-        here = ignores.inside(folder) if any(e.name == ".gitignore" for e in entries) else ignores
-        project = projects.of(folder)
-        kept = [e for e in entries if is_named or not _is_excluded(e, project)]
-        yield from _files(kept, name, real, project, here)
-        folders = [entry for entry in kept if _is_entered(entry, here)]
-        waiting += [_below(entry, name, real, here) for entry in reversed(folders)]
+        place = waiting.pop()
+        project = projects.of(place.path)
+        entries = _entries(place, on_error)
+        kept = [each for each in entries if is_named or not _is_excluded(each, project)]
+        here = replace(place, ignores=place.ignores.inside(place.path))
+        yield from _files(kept, here, project)
+        waiting += [here.below(each) for each in reversed(kept) if _is_entered(each, here)]
 
 
-def _below(
-    entry: os.DirEntry[str], shown: str, real: str, ignores: Ignores
-) -> tuple[str, str, str, Ignores]:
-    name = entry.name
-    return entry.path, os.path.join(shown, name), os.path.join(real, name), ignores
+@dataclass(frozen=True)
+class _Place:
+    """A folder on the way: its path, how it is shown, links seen through, and what is ignored."""
+
+    path: str
+    shown: str
+    real: str
+    ignores: Ignores
+
+    def below(self, entry: os.DirEntry[str]) -> _Place:
+        name = entry.name
+        shown, real = os.path.join(self.shown, name), os.path.join(self.real, name)
+        return _Place(entry.path, shown, real, self.ignores)
+
+
+def _entries(place: _Place, on_error: OnError) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(place.path) as listing:
+            return sorted(listing, key=_name)
+    except FileNotFoundError:  # removed meanwhile
+        return []
+    except OSError as error:
+        on_error(place.shown or ".", error)
+        return []
 
 
 def _name(entry: os.DirEntry[str]) -> str:
     return entry.name
 
 
-def _files(
-    entries: list[os.DirEntry[str]], shown: str, real: str, project: Project, ignores: Ignores
-) -> Iterator[Found]:
+def _files(entries: list[os.DirEntry[str]], place: _Place, project: Project) -> Iterator[Found]:
     for entry in entries:
         if entry.name.endswith(".py") and _is_file(entry):
-            yield Found(
-                entry.path,
-                os.path.join(shown, entry.name),
-                real,
-                project,
-                ignored=ignores.ignores(entry.path),
-            )
+            shown = os.path.join(place.shown, entry.name)
+            ignored = place.ignores.ignores(entry.path)
+            yield Found(entry.path, shown, place.real, project, ignored)
 
 
 def _is_file(entry: os.DirEntry[str]) -> bool:
@@ -101,8 +108,8 @@ def _is_file(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _is_entered(entry: os.DirEntry[str], ignores: Ignores) -> bool:
-    if not entry.is_dir(follow_symlinks=False) or ignores.ignores(entry.path + os.sep):
+def _is_entered(entry: os.DirEntry[str], place: _Place) -> bool:
+    if not entry.is_dir(follow_symlinks=False) or place.ignores.ignores(entry.path + os.sep):
         return False
     return not is_usually_passed_over(entry.path)
 

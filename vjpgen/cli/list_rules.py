@@ -69,7 +69,7 @@ def _table(rules: Iterable[RuleInfo]) -> str:
 
 def _row(rule: RuleInfo) -> tuple[str, ...]:
     where = f"{rule.filename}:{rule.span.row}"
-    keys = ", ".join(f"{key}={value}" for key, value in rule.keys.items())
+    keys = ", ".join(f"{key}={' '.join(value.split())}" for key, value in rule.keys.items())
     return tuple(shown(text) for text in (rule.name, rule.target, where, keys))
 
 
