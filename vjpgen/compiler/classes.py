@@ -10,8 +10,10 @@ from vjpgen.compiler.values import dotted
 
 ClassKind = Literal["linen", "nnx", "plain", "unknown"]
 
-_PLAIN = ("abc.", "builtins.", "collections.", "dataclasses.", "enum.", "flax.struct.", "typing.")
-_PLAIN_PATHS = (*_PLAIN, "typing_extensions.")
+_STANDARD = ("abc.", "builtins.", "collections.", "dataclasses.", "enum.", "typing.")
+_LIBRARIES = ("chex.", "equinox.", "flax.struct.", "haiku.", "torch.", "typing_extensions.")
+_PLAIN_PATHS = (*_STANDARD, *_LIBRARIES)
+_NNX_DATA = ("Rngs", "RngStream", "State", "GraphDef", "Variable", "Param", "BatchStat", "Cache")
 
 
 def class_kind(node: ast.ClassDef, scope: Scope, depth: int = 0) -> ClassKind:
@@ -35,7 +37,8 @@ def annotation_kind(annotation: ast.expr | None, scope: Scope) -> ClassKind:
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             return "plain"
     kind = _base_kind(annotation, scope, 0)
-    return kind if kind in ("linen", "nnx") else "plain"
+    is_data = kind == "nnx" and (resolved_path(annotation, scope) or "").endswith(_NNX_DATA)
+    return kind if kind in ("linen", "nnx") and not is_data else "plain"
 
 
 def resolved_path(node: ast.expr, scope: Scope) -> str | None:
@@ -88,6 +91,7 @@ def _mentions_nnx(node: ast.ClassDef, own: Scope) -> bool:
     for method in node.body:
         if isinstance(method, ast.FunctionDef) and method.name == "__init__":
             for argument in (*method.args.args, *method.args.kwonlyargs):
-                if annotation_kind(argument.annotation, own) == "nnx":
+                annotation = argument.annotation
+                if annotation is not None and _base_kind(annotation, own, 0) == "nnx":
                     return True
     return False

@@ -17,7 +17,7 @@ from vjpgen.compiler.source import Position, Source, decode
 ANNOTATION = re.compile(r"#[ \t]+custom-vjp:")
 
 _LOOKS_ALIKE = re.compile(
-    r"""\#[\#!:\ \t]*
+    r"""\#{1,3}[!:\ \t]*
         (?: custom-vjp \s* (?: : | $ | ,?\s*[A-Za-z_]\w*\s*=(?!=) )
           | custom[_\ -]?vjp \s* (?: :\s*$ | :?\s*[A-Za-z_]\w*\s*=(?!=) )
         )""",
