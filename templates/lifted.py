@@ -32,7 +32,7 @@ def function(parameters):
 
 
 def _vjp_lifted_function(_vjp, parameters):
-    # Split: collections, rngs, arrays and captured values become explicit operands.
+    # Split: everything traced becomes an explicit operand.
     _vjp_split = _vjp.split(parameters)
 
     def _vjp_primal(*_vjp_operands):
@@ -60,7 +60,7 @@ def _vjp_lifted_function(_vjp, parameters):
     _vjp_function = _vjp_split.custom_vjp(_vjp_primal)
     _vjp_function.defvjp(_vjp_forward, _vjp_backward)
     _vjp_outputs = _vjp_function(*_vjp_split.operands)
-    # Merge the output with its static parts, publish the updated variables.
+    # Merge the output, publish the updated variables.
     _vjp_output, _vjp_variables = _vjp_split.merge(_vjp_outputs)
     _vjp_split.publish(_vjp_variables)
     return _vjp_output
