@@ -91,10 +91,22 @@ def test_other_projects_are_not_seen(tree: Tree):
     assert not _seen_from(root, "inner/b.py").annotated("a")
 
 
-def test_one_file_gives_the_same_bytes_as_all(tree: Tree):
+@pytest.mark.parametrize("marker", ["pyproject.toml", "pkg/pyproject.toml"])
+def test_a_package_that_holds_its_own_project_file(tree: Tree, marker: str):
+    root = tree({marker: "", "pkg/__init__.py": "", "pkg/a.py": GOOD, "pkg/b.py": GOOD})
+    siblings = _seen_from(root, "pkg/b.py")
+    assert siblings.annotated("pkg.a")
+    assert siblings.annotated(siblings.absolute("a", 1))
+    assert not siblings.annotated("a")
+
+
+@pytest.mark.parametrize("marker", ["pyproject.toml", "README"])
+def test_one_file_gives_the_same_bytes_as_all(
+    tree: Tree, marker: str, monkeypatch: pytest.MonkeyPatch
+):
     root = tree(
         {
-            "pyproject.toml": "",
+            marker: "",
             "src/pkg/__init__.py": "",
             "src/pkg/a.py": "from . import b\nfrom pkg.sub import c as d\n\n\n" + GOOD,
             "src/pkg/b.py": GOOD,
@@ -117,3 +129,6 @@ def test_one_file_gives_the_same_bytes_as_all(tree: Tree):
     for name, path in (("a", "src/pkg/a.py"), ("c", "src/pkg/sub/c.py")):
         assert outputs(path) == {f"{name}_vjp.py": every[f"{name}_vjp.py"]}
     assert outputs("src/pkg/a.py", "src/pkg/b.py", "src/pkg/sub") == every
+    assert outputs(str(root)) == every
+    monkeypatch.chdir(root / "src" / "pkg" / "sub")
+    assert outputs("../../..") == outputs("..") == every

@@ -98,12 +98,19 @@ class Projects:
 
 
 def common_root(paths: Iterable[str]) -> str:
-    """Return the deepest folder that holds all of these absolute paths."""
+    """Return the deepest folder that holds all of these absolute paths, and its whole package."""
     folders = [path if os.path.isdir(path) else os.path.dirname(path) for path in paths]
     try:
-        return os.path.commonpath(folders)
+        root = os.path.commonpath(folders)
     except ValueError:  # no path at all, or several drives
         return os.getcwd()
+    while _is_package(root) and _is_package(os.path.dirname(root)):
+        root = os.path.dirname(root)
+    return root
+
+
+def _is_package(folder: str) -> bool:
+    return os.path.isfile(os.path.join(folder, "__init__.py"))
 
 
 class Packages:
@@ -116,7 +123,7 @@ class Packages:
         """Return the first folder from here upwards that has no `__init__.py`."""
         if folder not in self._roots:
             parent = os.path.dirname(folder)
-            inside = os.path.isfile(os.path.join(folder, "__init__.py")) and parent != folder
+            inside = _is_package(folder) and parent != folder
             self._roots[folder] = self.root(parent) if inside else folder
         return self._roots[folder]
 

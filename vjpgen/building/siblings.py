@@ -44,7 +44,7 @@ class Neighbours:
         sources: Iterable[Source],
         packages: Packages,
     ) -> None:
-        self._project = project.root
+        self._project = packages.root(project.root)
         self._packages = packages
         self._roots: dict[str, _Root] = defaultdict(_Root)
         self._from_project: set[str] = set()

@@ -31,6 +31,8 @@ def command(
         scope = open_scope(paths, config)
         gathered = gather(scope.paths, scope.projects, force_exclude=force_exclude)
         jobs = jobs_for(scope.paths, gathered, scope.projects)
+    for job in jobs:
+        voice.whisper(f"Checking {job.file.shown}")
     report = check(gathered, jobs, Progress(voice))
     print_findings(report.found, output_format)
     if not report.found and output_format == "text":
