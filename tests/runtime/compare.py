@@ -23,7 +23,8 @@ def assert_same(actual: Any, expected: Any, rtol: float = 0.0) -> None:
         left, right = _plain(left), _plain(right)
         where = jax.tree_util.keystr(path)
         if not isinstance(left, np.ndarray):
-            assert left == right and type(left) is type(right), where
+            assert left == right, where
+            assert type(left) is type(right), where
             continue
         assert left.dtype == right.dtype, where
         if rtol:

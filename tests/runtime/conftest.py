@@ -16,7 +16,8 @@ SOURCES = Path(__file__).parent / "sources"
 
 def _load(path: Path, name: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     spec.loader.exec_module(module)
@@ -25,7 +26,7 @@ def _load(path: Path, name: str) -> ModuleType:
 
 @pytest.fixture(scope="session")
 def pair(tmp_path_factory):
-    """Give `plain` and `lifted`: a source of this folder as it stands, and as vjpgen compiles it."""
+    """Give `plain` and `lifted`: a source of this folder, and what vjpgen makes of it."""
     built: dict[str, SimpleNamespace] = {}
 
     def get(name: str) -> SimpleNamespace:

@@ -40,7 +40,9 @@ def _arrays(tree):
 
 def _loss(module, kwargs, state):
     def loss(params, args):
-        y, updates = module.apply({"params": params, **state}, *args, rngs=RNGS, mutable=STATE, **kwargs)
+        y, updates = module.apply(
+            {"params": params, **state}, *args, rngs=RNGS, mutable=STATE, **kwargs
+        )
         return sum((leaf**2).sum() for leaf in _arrays(y)), updates
 
     return loss
@@ -82,7 +84,11 @@ def test_init(case):
 
 def test_apply(case):
     plain, lifted, variables, args, kwargs = case
-    for options in ({"mutable": ["batch_stats"]}, {"mutable": STATE}, {"mutable": STATE, "capture_intermediates": True}):
+    for options in (
+        {"mutable": ["batch_stats"]},
+        {"mutable": STATE},
+        {"mutable": STATE, "capture_intermediates": True},
+    ):
         expected = plain.apply(variables, *args, rngs=RNGS, **options, **kwargs)
         assert_same(lifted.apply(variables, *args, rngs=RNGS, **options, **kwargs), expected)
 
@@ -92,12 +98,17 @@ def test_captures_of_every_method(case):
 
     def run(module):
         return module.apply(
-            variables, *args, rngs=RNGS, mutable=STATE, capture_intermediates=_all_but_setup, **kwargs
+            variables,
+            *args,
+            rngs=RNGS,
+            mutable=STATE,
+            capture_intermediates=_all_but_setup,
+            **kwargs,
         )
 
     assert_same(run(lifted), run(plain))
     # under differentiation the forward rule runs in the primal's place
-    (_, ours), _ = jax.value_and_grad(lambda v: (run_sum(lifted, v, run)), has_aux=True)(1.0)
+    (_, ours), _ = jax.value_and_grad(lambda v: run_sum(lifted, v, run), has_aux=True)(1.0)
     assert_same(ours, run(plain)[1])
 
 

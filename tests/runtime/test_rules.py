@@ -64,7 +64,8 @@ def test_static_rules_of_a_class(rules):
     lifted = rules.lifted.Static()
     assert_same(jax.grad(lambda x: lifted.apply({}, x).sum())(X), 7 * jnp.cos(X), rtol=1e-6)
     double = rules.lifted.Holder.double
-    assert double(3.0) == 6.0 and jax.grad(double)(3.0) == 50.0
+    assert double(3.0) == 6.0
+    assert jax.grad(double)(3.0) == 50.0
 
 
 def _kernel_twice(rules, method):
@@ -82,9 +83,11 @@ def test_a_missing_leaf_is_an_error(rules, method):
     with pytest.raises(vjpgen.TangentError) as caught:
         run()
     text = str(caught.value)
-    assert f"KernelTwice.{method}" in text and re.search(r"rules\.py:\d+", text)
+    assert f"KernelTwice.{method}" in text
+    assert re.search(r"rules\.py:\d+", text)
     assert "mdl: params.bias: expected float32[3], but it is missing" in text
-    assert "kernel" not in text and "PyTreeDef" not in text
+    assert "kernel" not in text
+    assert "PyTreeDef" not in text
 
 
 @pytest.mark.parametrize("method", ["zero", "autodiff"])
@@ -126,7 +129,10 @@ def test_no_alarm_where_nothing_is_differentiated(rules):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         # jax before 0.11 has no symbolic zeros in the remat of its new rule machinery
-        remat = jax.__version_info__ >= (0, 11) or os.environ.get("JAX_CUSTOM_VJP3", "0") in ("", "0")
+        remat = jax.__version_info__ >= (0, 11) or os.environ.get("JAX_CUSTOM_VJP3", "0") in (
+            "",
+            "0",
+        )
         for wrap in (lambda f: f, jax.jit, *([jax.checkpoint] if remat else [])):
             jax.grad(wrap(loss))(variables["params"]["Dense_0"])
         lifted.apply(variables, X)
@@ -287,8 +293,10 @@ MESSAGES = {
     "tuple": ["must return a tuple of 2 tangents, one for each of: mdl, x", "a dict with params"],
     "length": ["must return a tuple of 2 tangents", "a tuple of 3"],
     "leaf": ["mdl: params.weight: unknown; expected bias, kernel"],
-    "shape": ["mdl: params.kernel: expected float32[3,4], not float32[4,3]",
-              "x: expected float32[4,3], not float32[]"],
+    "shape": [
+        "mdl: params.kernel: expected float32[3,4], not float32[4,3]",
+        "x: expected float32[4,3], not float32[]",
+    ],
     "dtype": ["x: expected float32[4,3], not bfloat16[4,3]"],
     "structure": ["x: expected float32[4,3], not a tuple of 1"],
     "array": ["mdl: expected a dict with params, not float32[3,4]"],
@@ -303,7 +311,8 @@ def test_tangents_that_do_not_fit(rules, kind, wrap):
     with pytest.raises(vjpgen.TangentError) as caught:
         gradients(lifted, variables, wrap=wrap)
     text = str(caught.value)
-    assert "Wrong.__call__.<locals>.f (rules.py:" in text and "PyTreeDef" not in text
+    assert "Wrong.__call__.<locals>.f (rules.py:" in text
+    assert "PyTreeDef" not in text
     for message in MESSAGES[kind]:
         assert message in text
 
@@ -314,7 +323,7 @@ def test_a_frozen_dict_equals_a_dict(rules):
 
 
 def test_a_runtime_of_another_interface_says_what_to_run():
-    with pytest.raises(ImportError, match="interface 99.*run: vjpgen build"):
+    with pytest.raises(ImportError, match=r"interface 99.*run: vjpgen build"):
         exec("from vjpgen.runtime import interface_99")
 
 

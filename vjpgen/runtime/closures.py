@@ -11,14 +11,13 @@ import dataclasses
 import dis
 import functools
 import types
-from collections.abc import Sequence
 from typing import Any
 
 import jax
 from flax.core.scope import Variable
 from flax.linen.module import Module
 
-from vjpgen.runtime.leaves import Operands
+from vjpgen.runtime.leaves import Indexed, Operands
 from vjpgen.runtime.modules import ModuleSet, bound_scope
 from vjpgen.runtime.rule import RULE
 from vjpgen.runtime.wrapping import wrap
@@ -47,7 +46,7 @@ class Captures:
         self._propagate()
         return self._reach(function)
 
-    def rebuild(self, function: Any, arrays: Sequence[Any], built: Sequence[Any]) -> Any:
+    def rebuild(self, function: Any, arrays: Indexed, built: Indexed) -> Any:
         """Return `function` with `arrays` and the modules `built` in place of what it captured."""
         if id(function) not in self._changed:
             return function
@@ -104,8 +103,8 @@ class _Rebuild:
     """One rebuilding of captured values; functions that capture each other stay linked."""
 
     captures: Captures
-    arrays: Sequence[Any]
-    built: Sequence[Any]
+    arrays: Indexed
+    built: Indexed
     done: dict[int, Any] = dataclasses.field(default_factory=dict)
 
     def value(self, value: Any) -> Any:
@@ -193,7 +192,10 @@ def _may_hold_values(value: Any) -> bool:
         return hasattr(value, RULE) or (bool(held) and library not in ("jax", "jaxlib", "numpy"))
     if isinstance(value, (types.MethodType, functools.partial)):
         return True
-    if isinstance(value, (str, bytes, int, float, complex, type, types.ModuleType)) or value is None:
+    if (
+        isinstance(value, (str, bytes, int, float, complex, type, types.ModuleType))
+        or value is None
+    ):
         return False
     return not jax.tree_util.all_leaves([value])
 
@@ -247,9 +249,10 @@ def _loads_only(code: types.CodeType, name: str, attributes: set[str]) -> bool:
             continue  # handed on to a function inside, which is looked at below
         if step.opname != "LOAD_DEREF" or following is None:
             return False
-        if following.opname not in ("LOAD_ATTR", "LOAD_METHOD") or following.argval not in attributes:
+        if (
+            following.opname not in ("LOAD_ATTR", "LOAD_METHOD")
+            or following.argval not in attributes
+        ):
             return False
     inner = [c for c in code.co_consts if isinstance(c, types.CodeType) and name in c.co_freevars]
     return all(_loads_only(c, name, attributes) for c in inner)
-
-

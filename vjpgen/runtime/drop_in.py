@@ -61,11 +61,10 @@ def custom_vjp(
         fn = fn.__func__
     if hasattr(fn, "compact"):
         fn = wrap_method_once(fn)
-    name = getattr(fn, "__qualname__", getattr(fn, "__name__", type(fn).__name__))
     rule = make_rule(
         fn,
         _lifted,
-        name=name.replace("<locals>.", ""),
+        name=getattr(fn, "__qualname__", type(fn).__name__),
         at=_place(fn),
         forward=lambda: forward_fn,
         backward=lambda: backward_fn,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
@@ -39,6 +39,12 @@ class Bound:
 Entry = Operand | Constant | Bound
 
 
+class Indexed(Protocol):
+    """What gives a value for an index: a sequence, or a dict of a few."""
+
+    def __getitem__(self, index: int, /) -> Any: ...
+
+
 class Packed(NamedTuple):
     """A tree without its arrays: its structure and an entry a leaf."""
 
@@ -47,7 +53,7 @@ class Packed(NamedTuple):
 
 
 def is_array(value: Any) -> bool:
-    """Tell whether JAX traces this leaf: an array, but no Python scalar, `numpy.bool_` or object array.
+    """Tell whether JAX traces this leaf: an array, but no Python number, no `numpy.bool_`.
 
     A Python scalar that is differentiated or mapped has become a JAX array before it gets here,
     so keeping the others as they are keeps `if train:` and `range(n)` as they were.
@@ -117,7 +123,7 @@ def pack(
     return Packed(structure, tuple(entries))
 
 
-def unpack(packed: Packed, arrays: Sequence[Any], bound: Callable[[int], Any] | None = None) -> Any:
+def unpack(packed: Packed, arrays: Indexed, bound: Callable[[int], Any] | None = None) -> Any:
     """Rebuild a packed tree with `arrays` for its operands and `bound(index)` for its modules."""
     leaves = []
     for entry in packed.entries:

@@ -117,9 +117,8 @@ def primal(function: Function) -> Function:
         function: a function or (bound) method; one without a rule is returned as it is, so that
             the source and the generated module can both say `vjpgen.primal(f)`.
     """
-    owner = getattr(function, "__self__", None)
     if inspect.ismethod(function):
         found = primal(function.__func__)
-        return found.__get__(owner) if found is not function.__func__ else function  # pyright: ignore
-    rule = getattr(function, RULE, None)
-    return function if rule is None else rule.primal
+        return found.__get__(function.__self__)  # pyright: ignore[reportReturnType]
+    rule: Rule | None = getattr(function, RULE, None)
+    return function if rule is None else rule.primal  # pyright: ignore[reportReturnType]

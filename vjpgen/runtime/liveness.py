@@ -39,9 +39,9 @@ def depends_on(
     try:
         closed = jax.make_jaxpr(gradient)(list(operands), jnp.float32(1))
     except Exception:  # no reverse mode (a while loop): whatever the output depends on counts
-        closed = jax.make_jaxpr(
-            lambda values, scale: [scale] + list(function(values))
-        )(list(operands), jnp.float32(1))
+        closed = jax.make_jaxpr(lambda values, scale: [scale, *function(values)])(
+            list(operands), jnp.float32(1)
+        )
         return _outputs_reach(closed.jaxpr, suspects)
     live = {closed.jaxpr.invars[-1]}
     for equation in closed.jaxpr.eqns:

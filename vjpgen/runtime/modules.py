@@ -131,7 +131,9 @@ class ModuleSet:
     def _all(self) -> list[BoundEntry]:
         return [entry for entry in self.entries if entry is not None]
 
-    def publish(self, variables: Sequence[Any], counters: Sequence[Any], states: Sequence[Any]) -> None:
+    def publish(
+        self, variables: Sequence[Any], counters: Sequence[Any], states: Sequence[Any]
+    ) -> None:
         """Write what a run changed back to the caller's scopes and modules."""
         for root, changed, count in zip(self.roots, variables, counters, strict=True):
             publish(root.scope, changed, count)

@@ -25,7 +25,7 @@ def marks(rule: Rule, scopes: Sequence[Scope]) -> Mapping[str, Any]:
     """Return the flags that make `rule` its primal on modules with these scopes."""
     if not scopes:
         return {}
-    known = {mark for scope in scopes for mark in scope.flags.get(_FLAG, ())}
+    known = {mark for scope in scopes for mark in _marks_of(scope)}
     return {_FLAG: tuple(sorted(known | {_mark(rule, scope) for scope in scopes}))}
 
 
@@ -36,7 +36,7 @@ def is_primal_call(rule: Rule, slots: Sequence[Any]) -> bool:
         for leaf in jax.tree_util.tree_leaves(list(slots))
         if (scope := bound_scope(leaf)) is not None
     ]
-    if any(_mark(rule, scope) in scope.flags.get(_FLAG, ()) for scope in scopes):
+    if any(_mark(rule, scope) in _marks_of(scope) for scope in scopes):
         return True
     return not scopes and rule.key in (_running.value or ())
 
@@ -50,6 +50,11 @@ def own_rules_of(rule: Rule, marked: bool) -> Iterator[None]:
         return
     with _running((*running, rule.key)):
         yield
+
+
+def _marks_of(scope: Scope) -> tuple[str, ...]:
+    found: Any = scope.flags.get(_FLAG)
+    return found or ()
 
 
 def _mark(rule: Rule, scope: Scope) -> str:

@@ -120,7 +120,11 @@ class Rule:
                 args.extend(slot)
             elif parameter.kind is inspect.Parameter.VAR_KEYWORD:
                 kwargs.update(slot)
-            elif form is not None and parameter.name not in form.given and _is_default(parameter, slot):
+            elif (
+                form is not None
+                and parameter.name not in form.given
+                and _is_default(parameter, slot)
+            ):
                 continue
             elif parameter.kind is inspect.Parameter.KEYWORD_ONLY or (
                 form is not None

@@ -33,7 +33,7 @@ def split_scope(scope: Scope, operands: Operands, label: str) -> SplitScope:
     """Move the arrays and rng keys of a scope into `operands`."""
     scope._populate_collections()
     variables = {
-        name: _pack_collection(collection, operands, f"{label}{name}")
+        name: pack_skeleton(collection, operands, f"{label}{name}")
         for name, collection in scope._variables.items()
     }
     rngs = pack(dict(scope.rngs), operands, f"{label}rng")
@@ -107,11 +107,10 @@ def descend(scope: Scope, path: Sequence[str]) -> Scope:
     return scope
 
 
-def _pack_collection(value: Any, operands: Operands, label: str) -> Any:
+def pack_skeleton(value: Any, operands: Operands, label: str) -> Any:
+    """Pack a collection; `label` and the keys name its arrays."""
     if isinstance(value, dict):
-        return {
-            key: _pack_collection(item, operands, f"{label}.{key}") for key, item in value.items()
-        }
+        return {key: pack_skeleton(item, operands, f"{label}.{key}") for key, item in value.items()}
     return pack(value, operands, label)
 
 

@@ -79,7 +79,11 @@ def type_text(value: Any) -> str:
 def _structure_text(value: Any) -> str:
     if isinstance(value, Mapping):
         keys = [str(key) for key in value]
-        return f"a dict with {', '.join(keys[:6])}{', ...' if len(keys) > 6 else ''}" if keys else "an empty dict"
+        return (
+            f"a dict with {', '.join(keys[:6])}{', ...' if len(keys) > 6 else ''}"
+            if keys
+            else "an empty dict"
+        )
     if isinstance(value, (tuple, list)):
         return f"a {type(value).__name__} of {len(value)}"
     return f"a {type(value).__name__}"
@@ -171,7 +175,9 @@ class _Walk:
             self._zero(expected)
             return
         if not isinstance(given, Mapping):
-            self.problems.append(f"{path}: expected {_structure_text(expected)}, not {type_text(given)}")
+            self.problems.append(
+                f"{path}: expected {_structure_text(expected)}, not {type_text(given)}"
+            )
             return
         for key in given:
             if key not in expected and jax.tree_util.tree_leaves(given[key]):
@@ -199,7 +205,9 @@ class _Walk:
         parts = _children(expected)
         if type(given) is not type(expected):
             if len(parts) == 1 and optional and hasattr(given, "dtype"):
-                self.compare(parts[0][1], given, path, optional)  # an unboxed tangent of a boxed variable
+                self.compare(
+                    parts[0][1], given, path, optional
+                )  # an unboxed tangent of a boxed variable
             elif not (expected is None and not jax.tree_util.tree_leaves(given)):
                 self.problems.append(
                     f"{path}: expected {_structure_text(expected)}, not {type_text(given)}"
@@ -222,7 +230,11 @@ class _Walk:
             return  # a constant: nothing is differentiated, whatever was returned is not needed
         primal = self.primals[operand]
         if given is None or isinstance(given, SymbolicZero) or _is_float0(given):
-            if given is not None and is_differentiable(primal) and given_shape(given) != primal.shape:
+            if (
+                given is not None
+                and is_differentiable(primal)
+                and given_shape(given) != primal.shape
+            ):
                 self._mismatch(primal, given, path)
                 return
             self._add(operand, None)
@@ -312,6 +324,7 @@ def instantiate(tangent: Any) -> Any:
     """Turn a symbolic zero into an array of zeros."""
     if not isinstance(tangent, SymbolicZero):
         return tangent
-    if tangent.dtype == jax.dtypes.float0:
-        return np.zeros(tangent.shape, jax.dtypes.float0)
-    return jnp.zeros(tangent.shape, tangent.dtype)
+    kind: Any = tangent.aval
+    if kind.dtype == jax.dtypes.float0:
+        return np.zeros(kind.shape, jax.dtypes.float0)
+    return jnp.zeros(kind.shape, kind.dtype)

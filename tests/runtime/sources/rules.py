@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from functools import partial
+from functools import partial  # noqa: F401  an annotation uses it
 from typing import Any
 
 import flax.linen as nn
@@ -65,7 +65,8 @@ class Methods(nn.Module):
 
     def recompute(self, residuals, y_t):
         x, train, features = residuals
-        assert train is True and features == self.features
+        assert train is True
+        assert features == self.features
         y = self(x, train)  # the module as it was: its primal
         kernel = self.get_variable("params", "kernel")
         inner = y_t * (1 - y**2)
@@ -260,9 +261,7 @@ class Two(nn.Module):
 
             pair_t = (dense(a, y_t * b(x)), {"b": dense(b, y_t * a(x))})
             kernels = [m.get_variable("params", "kernel") for m in (a, b, c)]
-            x_t = sum(
-                t @ k.T for t, k in zip((y_t * b(x), y_t * a(x), y_t), kernels, strict=True)
-            )
+            x_t = sum(t @ k.T for t, k in zip((y_t * b(x), y_t * a(x), y_t), kernels, strict=True))
             return pair_t, x_t, dense(c, y_t)
 
         return f((nn.Dense(3), {"b": nn.Dense(3)}), x, extra=nn.Dense(3))
@@ -275,7 +274,7 @@ class Mode(enum.Enum):
 
 # custom-vjp: fwd=trig_fwd, bwd=trig_bwd
 def trig(x, mode, flag=False, name="n", *, dtype=jnp.float32, op=jnp.sin, times: int = 1):
-    assert isinstance(mode, Mode) and isinstance(flag, bool) and isinstance(name, str)
+    assert [type(value) for value in (mode, flag, name)] == [Mode, bool, str]
     x = x.astype(dtype)
     for _ in range(times):
         x = op(x) if mode is Mode.SIN else jnp.cos(x)
@@ -332,7 +331,7 @@ def symbolic_fwd(x, y):
 
 
 def symbolic_bwd(residuals, tangents):
-    x, y, x_perturbed, y_perturbed = residuals
+    _, y, x_perturbed, y_perturbed = residuals
     product_t, sum_t = tangents
     assert (x_perturbed, y_perturbed) == (True, False)
     assert type(sum_t).__name__ == "SymbolicZero"
@@ -412,7 +411,7 @@ class Wrong(nn.Module):
             if self.kind == "tuple":
                 return mdl_t
             if self.kind == "length":
-                return tuple([mdl_t, x_t, None])
+                return (*(mdl_t, x_t), None)
             if self.kind == "leaf":
                 return {"params": {**params, "weight": params["kernel"]}}, x_t
             if self.kind == "shape":

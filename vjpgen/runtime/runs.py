@@ -1,0 +1,322 @@
+"""The runs of a lifted function: its primal, its forward rule, its backward rule."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import jax
+from flax.core.scope import Variable
+from flax.errors import TransformedMethodReturnValueError
+from flax.linen.module import Module
+from jax.custom_derivatives import CustomVJPPrimal, SymbolicZero
+
+from vjpgen.runtime.errors import TangentError
+from vjpgen.runtime.leaves import Constant, Operand, Operands, is_differentiable, pack, unpack
+from vjpgen.runtime.modules import BuiltModules, method_context
+from vjpgen.runtime.outcomes import Made, Outcome, Saved, SavedMeta, with_modules, with_snapshots
+from vjpgen.runtime.pullbacks import Pullback, VjpFunction, VjpSpec, type_of
+from vjpgen.runtime.scopes import pack_skeleton
+from vjpgen.runtime.snapshots import Snapshot
+from vjpgen.runtime.tangents import instantiate, merge, missing_error
+
+if TYPE_CHECKING:
+    from vjpgen.runtime.splitting import Split
+
+
+class PrimalRun:
+    """A run of the primal."""
+
+    def __init__(self, split: Split, operands: Sequence[Any], built: BuiltModules) -> None:
+        self._split = split
+        self._operands = operands
+        self._built = built
+        self.made = Made()
+
+    @property
+    def arguments(self) -> list[Any]:
+        """The arguments, one a parameter, rebuilt around this run's operands."""
+        return self._split.build_slots(self._operands, self._built)
+
+    def call(self, *slots: Any) -> Any:
+        """Call the primal."""
+        args, kwargs = self._split.rule.spread(slots, self._split.form)
+        primal = self._split.rebuild(self._split.rule.primal, self._operands, self._built.modules)
+        return primal(*args, **kwargs)
+
+    def outputs(self, output: Any) -> tuple[Any, ...]:
+        """Flatten the output and the updated variables into what `jax.custom_vjp` returns."""
+        flat = Operands()
+        packed = pack(output, flat, "output")
+        for entry in packed.entries:
+            if isinstance(entry, Constant) and isinstance(entry.value, (Module, Variable)):
+                raise TransformedMethodReturnValueError(self._split.rule.name)
+        width = len(flat.arrays)
+        variables = [
+            {name: pack_skeleton(tree, flat, name) for name, tree in scope.items()}
+            for scope in self._built.variables()
+        ]
+        incoming = {id(array): index for index, array in enumerate(self._operands)}
+        self.made.outcome = Outcome(
+            packed,
+            variables,
+            width,
+            flat.labels,
+            {
+                place: incoming[id(array)]
+                for place, array in enumerate(flat.arrays)
+                if place >= width and id(array) in incoming
+            },
+            self._built.counters(),
+            self._built.states(),
+        )
+        self._split._latest = self.made.outcome
+        return tuple(flat.arrays)
+
+
+class ForwardRun(PrimalRun):
+    """A run of the forward rule."""
+
+    def __init__(
+        self,
+        split: Split,
+        operands: Sequence[Any],
+        built: BuiltModules,
+        perturbed: list[bool] | None,
+    ) -> None:
+        super().__init__(split, operands, built)
+        self._perturbed = perturbed
+        self._slots: list[Any] | None = None
+        self._inner: tuple[tuple[Any, ...], Outcome] | None = None
+        self._all_vjp: Any = None
+
+    @property
+    def arguments(self) -> list[Any]:
+        """The arguments; with `symbolic_zeros` each array is a `CustomVJPPrimal`."""
+        operands = self._operands
+        if self._split.rule.symbolic_zeros:
+            assert self._perturbed is not None
+            operands = [
+                CustomVJPPrimal(value, flag)
+                for value, flag in zip(operands, self._perturbed, strict=True)
+            ]
+            slots = self._split.build_slots(operands, self._built)
+            return jax.tree_util.tree_map(_as_primal, slots)
+        return self._split.build_slots(operands, self._built)
+
+    def fwd(self, *slots: Any) -> tuple[Any, Any]:
+        """Call the annotation's forward rule: the output and the residuals."""
+        rule = self._split.rule
+        forward = self._split._forward
+        assert forward is not None
+        function = self._split.rebuild(forward.function, self._operands, self._built.modules)
+        args, kwargs = rule.spread(slots)
+        owner = slots[0] if forward.method else None
+        with method_context(owner, forward.function):
+            pair = function(*args, **kwargs)
+        if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+            raise TypeError(
+                f"the forward rule of {rule.title} must return a pair, the output and the "
+                f"residuals; it returned {type(pair).__name__}"
+            )
+        if self._split.autodiff:
+            self._all_vjp, _, _ = self._differentiate(everything=True)
+        return pair[0], pair[1]
+
+    def vjp(self, *slots: Any) -> tuple[Any, VjpFunction]:
+        """Run the primal through `jax.vjp`: the output, and the vjp function as residual.
+
+        Source: https://docs.jax.dev/en/latest/_autosummary/jax.vjp.html
+        """
+        del slots  # the run's own arguments
+        split = self._split
+        pullback, flat, outcome = self._differentiate(everything=split.autodiff)
+        self._inner = flat, outcome
+        if self._split.autodiff:
+            self._all_vjp = pullback
+        function = VjpFunction(
+            pullback, VjpSpec(split.rule.title, split.slots, split.types, outcome)
+        )
+        return unpack(outcome.output, flat), function
+
+    def _differentiate(self, everything: bool) -> tuple[Pullback, tuple[Any, ...], Outcome]:
+        """Take the primal's vjp: of the slots alone, or of all operands and updated variables."""
+        split = self._split
+        arrays = list(self._operands)
+        chosen = [
+            index
+            for index, array in enumerate(arrays)
+            if is_differentiable(array) and (everything or index in split._slotted)
+        ]
+        outcomes: list[Outcome] = []
+
+        def function(inputs: list[Any]) -> Any:
+            full = list(arrays)
+            for index, value in zip(chosen, inputs, strict=True):
+                full[index] = value
+            with split.primal(full) as run:
+                flat = run.outputs(run.call(*run.arguments))
+                outcomes.append(run.made.get())
+                width = outcomes[-1].width
+                return (flat, ()) if everything else (flat[:width], flat[width:])
+
+        out, raw, rest = jax.vjp(function, [arrays[i] for i in chosen], has_aux=True)
+        types = tuple(type_of(x) for x in out)
+        return Pullback(raw, tuple(chosen), types), (*out, *rest), outcomes[-1]
+
+    def outputs(self, output: Any) -> tuple[Any, ...]:
+        """Flatten the output and the updated variables."""
+        if self._inner is not None:  # the default forward rule: the run inside made both
+            flat, self.made.outcome = self._inner
+            self._split._latest = self.made.outcome
+            return flat
+        return super().outputs(output)
+
+    def residuals(self, residuals: Any) -> Saved:
+        """Keep the residuals, and what the backward run needs besides, for `jax.custom_vjp`."""
+        split = self._split
+        kept = Operands()
+        packed = pack(with_snapshots(residuals), kept, "residual")
+        wanted: set[int] = set(split._backward.captured) if split._backward else set()
+        for nondiff in split.nondiff:
+            wanted.update(e.index for e in nondiff.entries if isinstance(e, Operand))
+        snapshot = None
+        if split._backward is not None and split._backward.method:
+            before = split._modules.build(self._operands, {}, writable=False)
+            snapshot = pack(
+                Snapshot.take(split.build_slots(self._operands, before)[0]), kept, "snapshot"
+            )
+        places = {index: kept.add(self._operands[index], "").index for index in sorted(wanted)}
+        everything = None
+        if self._all_vjp is not None:
+            everything = pack(self._all_vjp, kept, "autodiff")
+        meta = SavedMeta(packed, places, snapshot, everything, self.made, len(kept.arrays))
+        return Saved(tuple(kept.arrays), meta)
+
+
+def _as_primal(leaf: Any) -> Any:
+    """Wrap a Python number as JAX does under `symbolic_zeros`; it is not differentiated."""
+    number = isinstance(leaf, (int, float, complex)) and not isinstance(leaf, bool)
+    return CustomVJPPrimal(leaf, False) if number else leaf
+
+
+class BackwardRun:
+    """A run of the backward rule."""
+
+    def __init__(self, split: Split, saved: Saved, cotangents: Sequence[Any]) -> None:
+        self._split = split
+        self._saved = saved
+        self._cotangents = list(cotangents)
+
+    @property
+    def residuals(self) -> Any:
+        """The residuals as the forward rule returned them; a module comes back read-only."""
+        return with_modules(unpack(self._saved.meta.residuals, self._saved.arrays))
+
+    @property
+    def tangents(self) -> Any:
+        """The output's tangent, in the output's structure; None for what is not an array."""
+        outcome = self._saved.meta.made.get()
+        symbolic = self._split.rule.symbolic_zeros
+        leaves = []
+        for entry in outcome.output.entries:
+            if isinstance(entry, Operand):
+                value = self._cotangents[entry.index]
+                leaves.append(value if symbolic else instantiate(value))
+            else:
+                leaves.append(None)
+        return jax.tree_util.tree_unflatten(outcome.output.structure, leaves)
+
+    @property
+    def nondiff(self) -> list[Any]:
+        """The arguments without a slot, in order."""
+        arrays = self._restored()
+        return [unpack(packed, arrays, _Gone().__getitem__) for packed in self._split.nondiff]
+
+    def _restored(self) -> dict[int, Any]:
+        saved = self._saved
+        return {index: saved.arrays[place] for index, place in saved.meta.places.items()}
+
+    def bwd(self, *arguments: Any) -> Any:
+        """Call the backward rule; a method receives a read-only snapshot of its module."""
+        backward = self._split._backward
+        assert backward is not None
+        meta = self._saved.meta
+        if meta.snapshot is None:
+            function = self._split.rebuild(backward.function, self._restored(), _Gone())
+            return function(*arguments)
+        snapshot: Snapshot = unpack(meta.snapshot, self._saved.arrays)
+        module = snapshot.module(self._split._marks)
+        with method_context(module, backward.function):
+            return backward.function(module, *arguments)
+
+    def tangent_operands(self, returned: Any) -> tuple[Any, ...]:
+        """Merge what the rule returned into one tangent an operand; None is zero.
+
+        Raises:
+            TangentError: what was returned does not fit, or lacks a leaf and the rule is strict.
+        """
+        split, rule = self._split, self._split.rule
+        primals = split.types
+        merged = merge(rule, split.slots, returned, primals)
+        if merged.missing and rule.missing in (None, "error"):
+            raise missing_error(rule, merged.missing, primals)
+        tangents: list[Any] = [merged.tangents.get(index) for index in range(len(primals))]
+        outcome = self._saved.meta.made.get()
+        arrived = self._arrived(outcome)
+        for place, operand in outcome.unchanged.items():
+            if place in arrived:
+                tangents[operand] = _sum(tangents[operand], arrived.pop(place))
+        if split.autodiff:
+            self._autodiff(tangents, merged.missing, arrived)
+        elif arrived and rule.missing in (None, "error"):
+            labels = [outcome.labels[place] for place in arrived]
+            split.complain(labels, "its updated value is differentiated")
+        return tuple(tangents)
+
+    def _arrived(self, outcome: Outcome) -> dict[int, Any]:
+        """The cotangents that arrive at updated variables."""
+        return {
+            place: value
+            for place, value in enumerate(self._cotangents)
+            if place >= outcome.width
+            and not isinstance(value, SymbolicZero)
+            and getattr(value, "dtype", None) != jax.dtypes.float0
+            and (self._split.symbolic_zeros or place in outcome.unchanged)
+        }
+
+    def _autodiff(
+        self, tangents: list[Any], missing: Mapping[int, str], arrived: Mapping[int, Any]
+    ) -> None:
+        """Fill in the primal's own tangents, those through updated variables included."""
+        meta = self._saved.meta
+        assert meta.everything is not None
+        pullback: Pullback = unpack(meta.everything, self._saved.arrays)
+        width, total = meta.made.get().width, len(self._cotangents)
+        through = [arrived.get(place) for place in range(width, total)]
+        wanted = {*missing, *self._split.unslotted}
+        if wanted:
+            found = pullback([*self._cotangents[:width], *through])
+            for index in wanted:
+                tangents[index] = _sum(tangents[index], found.get(index))
+        if arrived:
+            found = pullback([*[None] * width, *through])
+            for index in set(found) - wanted:
+                tangents[index] = _sum(tangents[index], found[index])
+
+
+def _sum(first: Any, second: Any) -> Any:
+    if first is None or second is None:
+        return second if first is None else first
+    return first + second
+
+
+class _Gone:
+    """Stands for the modules, which the backward run has none of."""
+
+    def __getitem__(self, index: int) -> Any:
+        raise TangentError(
+            "the backward rule uses a module of the enclosing function; its scope is not "
+            "available in the backward pass: make the rule a method, or return "
+            "vjpgen.snapshot(module) as a residual"
+        )
