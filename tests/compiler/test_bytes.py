@@ -135,6 +135,9 @@ def test_the_header_tells_a_hand_edit_from_other_line_ends() -> None:
     edited = parse_header(output.replace(b"y = 1", b"y = 2"))
     assert edited is not None
     assert not edited.intact
+    broken = parse_header(output.replace(b"# sha256", b"<<<<<<< HEAD\n# sha256"))
+    assert broken is not None
+    assert not broken.intact
     assert not is_generated(TEXT.encode())
     assert not is_generated(b"")
 

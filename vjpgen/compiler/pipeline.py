@@ -123,7 +123,7 @@ def _edits(
     redirection = imports.redirect(source, tree, siblings, options.suffix)
     edits = list(redirection.edits)
     edits.append(insertion.runtime_import(source, tree, targets[0][1].template, prefix))
-    for facts, target in targets:
+    for facts, target in reversed(targets):  # an inner function may end where its outer one does
         lowered = lower(facts, target, options, redirection)
         unit = read.module.default_indent
         edits.append(insertion.lifted(source, facts.node, lowered, tokens.comments, prefix, unit))

@@ -24,7 +24,11 @@ _LOOKS_ALIKE = re.compile(
     re.IGNORECASE | re.VERBOSE,
 )
 _INSIDE_COMMENT = re.compile(r"\s#[ \t]*custom[-_]vjp:\s*[A-Za-z_]\w*\s*=(?!=)")
-_ALIKE_BYTES = re.compile(rb"#[#!: \t]*custom[_ -]?vjp", re.IGNORECASE)
+_ALIKE_BYTES = re.compile(
+    _LOOKS_ALIKE.pattern.replace("$", r"\r?$").encode(),
+    re.IGNORECASE | re.VERBOSE | re.MULTILINE,
+)
+_VJP = re.compile(rb"custom[_ ]?vjp[ \t\r]*[:=\n\w]", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,9 @@ def has_annotation(data: bytes) -> bool:
 
     A cheap look at the bytes; a file that answers no is never parsed.
     """
-    return b"custom-vjp" in data or _ALIKE_BYTES.search(data) is not None
+    if b"custom-vjp" in data:
+        return True
+    return _VJP.search(data) is not None and _ALIKE_BYTES.search(data) is not None
 
 
 def is_annotated(data: bytes) -> bool:

@@ -45,14 +45,8 @@ def check_names(facts: Facts) -> Iterator[Diagnostic]:
 
 def _undefined(facts: Facts, reference: Reference) -> Iterator[Diagnostic]:
     for name in reference.undefined:
-        guess = nearest(name, (n for n in visible_names(facts.scope) if n != facts.node.name))
-        yield _finding(
-            facts,
-            "VJP101",
-            reference,
-            f"`{name}` is not defined where the annotation stands",
-            f"did you mean `{guess}`?" if guess else f"define `{name}` or import it",
-        )
+        message = f"`{name}` is not defined where the annotation stands"
+        yield _finding(facts, "VJP101", reference, message, _instead(facts, reference, name))
     missing = _missing_attribute(reference)
     if missing is not None:
         owner, name, known = missing
@@ -64,6 +58,17 @@ def _undefined(facts: Facts, reference: Reference) -> Iterator[Diagnostic]:
             f"the class `{owner}` has no `{name}`",
             f"did you mean `{owner}.{guess}`?" if guess else f"define `{name}` in `{owner}`",
         )
+
+
+def _instead(facts: Facts, reference: Reference, name: str) -> str:
+    """What to write in place of an undefined name."""
+    own, _, attribute = (reference.name or "").partition(".")
+    if facts.scope.is_class and own in ("self", "cls") and attribute in facts.scope.bindings:
+        return f"write `{attribute}`: names of the class body are seen from here"
+    guess = nearest(name, visible_names(facts.scope))
+    if guess is not None and guess != facts.node.name:
+        return f"did you mean `{guess}`?"
+    return f"define `{name}` or import it"
 
 
 def _missing_attribute(reference: Reference) -> tuple[str, str, list[str]] | None:
