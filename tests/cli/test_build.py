@@ -141,15 +141,16 @@ def test_an_orphan_edited_by_hand_is_named_and_kept(folder: Folder, run: Run):
     assert EDIT in folder.read("model_vjp.py")
 
 
-def test_a_copy_of_a_generated_module_is_never_removed(folder: Folder, run: Run):
+@pytest.mark.parametrize("name", ["backup.py", "model_vjp_backup.py", "other_vjp.py"])
+def test_a_copy_of_a_generated_module_is_never_removed(folder: Folder, run: Run, name: str):
     folder.write("model.py")
     run("build")
-    folder.write("backup.py", folder.read("model_vjp.py"))
+    folder.write(name, folder.read("model_vjp.py"))
     result = run("build")
     assert result.exit_code == 1
-    assert "backup.py is orphaned" in result.stdout
+    assert f"{name} is orphaned" in result.stdout
     assert run("clean").exit_code == 1
-    assert folder.names() == ["backup.py", "model.py", "pyproject.toml"]
+    assert folder.names() == sorted([name, "model.py", "pyproject.toml"])
 
 
 def test_the_module_of_an_excluded_source_is_no_orphan(folder: Folder, run: Run):
@@ -472,3 +473,17 @@ def test_a_name_that_is_not_text(folder: Folder, run: Run):
     result = run("build")
     assert result.exit_code == 0
     assert (folder.path / os.fsdecode(b"m\xffodel_vjp.py")).exists()
+    assert run("build", "--check").exit_code == 0
+    assert run("clean").exit_code == 0
+    assert folder.names() == [name, "pyproject.toml"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
+def test_a_name_that_is_not_ascii(folder: Folder, run: Run, encoding: str):
+    source = folder.write("modèle.py", "# x")
+    source.write_bytes(f"# -*- coding: {encoding} -*-\n{GOOD}".encode(encoding))
+    assert run("build").exit_code == 0
+    assert run("build", "--check").exit_code == 0
+    source.unlink()
+    assert run("build").exit_code == 0
+    assert folder.names() == ["pyproject.toml"]

@@ -42,6 +42,24 @@ class Generated:
     file: Found
     header: Header
 
+    @property
+    def origin_name(self) -> str:
+        """The file name that its header gives to its source."""
+        return self.header.origin.rpartition("/")[2]
+
+    @property
+    def source_name(self) -> str | None:
+        """The file name of its source; None where it is not a module that a build would write.
+
+        A name that its encoding could not hold stands altered in the header.
+        """
+        ending = f"{self.file.project.config.suffix}.py"
+        name = os.path.basename(self.file.path)
+        source = f"{name.removesuffix(ending)}.py"
+        is_altered = not self.origin_name.isascii() or bool({"\\", "?"} & set(self.origin_name))
+        fits = name.endswith(ending) and (source == self.origin_name or is_altered)
+        return source if fits else None
+
 
 @dataclass(frozen=True)
 class Gathered:
@@ -174,7 +192,7 @@ def _may_be_output(file: Found) -> bool:
 def _companions(file: Found, kind: Source | Generated | None, known: dict) -> Iterator[Found]:
     """Yield the source of a generated module named outright, or the output of a source."""
     if isinstance(kind, Generated):
-        name = os.path.basename(kind.header.origin)
+        name = kind.source_name or kind.origin_name
     else:
         name = output_name(file)
     folder, shown = os.path.dirname(file.path), os.path.dirname(file.shown)
@@ -186,9 +204,5 @@ def _companions(file: Found, kind: Source | Generated | None, known: dict) -> It
 
 def output_name(file: Found) -> str:
     """Return the name of the module that is generated from a source."""
-    return generated_name(os.path.basename(file.path), file.project.config.suffix)
-
-
-def generated_name(source: str, suffix: str) -> str:
-    """Return the file name of a generated module from its source's."""
-    return f"{source.removesuffix('.py')}{suffix}.py"
+    stem = os.path.basename(file.path).removesuffix(".py")
+    return f"{stem}{file.project.config.suffix}.py"

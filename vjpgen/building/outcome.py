@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from vjpgen.building.files import read, read_if_there
-from vjpgen.building.gather import Generated, generated_name, holds_annotation
+from vjpgen.building.gather import Generated, holds_annotation
 from vjpgen.building.plan import Job
 from vjpgen.compiler import parse_header
 from vjpgen.diagnostics import WHOLE_FILE, Diagnostic
@@ -81,10 +81,9 @@ def orphan(module: Generated, annotated: Container[str]) -> Change | None:
         module: a generated module.
         annotated: the absolute paths of sources that are known to be annotated.
     """
-    folder, name = os.path.split(module.file.path)
-    source = os.path.basename(module.header.origin)
-    path = os.path.join(folder, source)
-    in_place = name == generated_name(source, module.file.project.config.suffix)
+    in_place = module.source_name is not None
+    source = module.source_name or module.origin_name
+    path = os.path.join(os.path.dirname(module.file.path), source)
     if in_place and (path in annotated or _is_annotated_file(path)):
         return None
     old = read_if_there(module.file.path)

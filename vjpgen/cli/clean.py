@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import click
 
 from vjpgen.building.files import remove
-from vjpgen.building.gather import Generated, gather, generated_name, unreadable
+from vjpgen.building.gather import Generated, gather, unreadable
 from vjpgen.cli import options
 from vjpgen.cli.output import Voice, exit_status, print_findings
 from vjpgen.cli.scope import open_scope, usage_errors
@@ -44,7 +43,7 @@ def _clean(module: Generated, voice: Voice) -> Iterator[Diagnostic]:
     shown = module.file.shown
     if not module.header.intact:
         yield _kept(shown, "was edited by hand")
-    elif not _is_in_place(module):
+    elif module.source_name is None:
         yield _kept(shown, "is not where `vjpgen build` writes")
     else:
         try:
@@ -52,13 +51,6 @@ def _clean(module: Generated, voice: Voice) -> Iterator[Diagnostic]:
             voice.say(f"Removed {shown}")
         except OSError as error:
             yield unreadable(shown, error)
-
-
-def _is_in_place(module: Generated) -> bool:
-    """Whether the file has the name that its origin gives, and is no copy of a person's."""
-    source = module.header.origin.rpartition("/")[2]
-    expected = generated_name(source, module.file.project.config.suffix)
-    return os.path.basename(module.file.path) == expected
 
 
 def _kept(shown: str, why: str) -> Diagnostic:
