@@ -86,15 +86,22 @@ def _read(data: bytes, filename: str) -> _Parsed | Result:
         return Result(diagnostics=(_does_not_parse(filename, error),))
     if not any(c.is_annotation or c.looks_like_annotation for c in tokens.comments):
         return Result()
-    try:
-        module = cst.parse_module(data)
-        kept = module.bytes == data and source.encode(source.text) == data
-    except (cst.ParserSyntaxError, UnicodeError) as error:
-        return Result(diagnostics=(_not_carried(filename, f"libcst cannot read it: {error}"),))
-    if not kept:
-        what = "a form feed or a lone carriage return would be lost"
-        return Result(diagnostics=(_not_carried(filename, what),))
+    module = _concrete(source)
+    if isinstance(module, str):
+        return Result(diagnostics=(_not_carried(filename, module),))
     return _Parsed(source, tree, module, tokens)
+
+
+def _concrete(source: Source) -> cst.Module | str:
+    """libcst's tree, or why there is none; what libcst raises for odd sources has no one class."""
+    try:
+        module = cst.parse_module(source.data)
+        kept = module.bytes == source.data and source.encode(source.text) == source.data
+    except (KeyboardInterrupt, SystemExit, RecursionError, MemoryError):
+        raise
+    except BaseException as error:
+        return f"libcst cannot read it ({type(error).__name__})"
+    return module if kept else "a form feed or a lone carriage return would be lost"
 
 
 def _annotations(

@@ -48,8 +48,7 @@ class Source:
     @property
     def newline(self) -> str:
         """The end of the first line, which inserted text follows."""
-        first = self.lines[0] if self.lines else ""
-        return first[len(first.rstrip("\r\n")) :] or "\n"
+        return "\r\n" if self.lines and self.lines[0].endswith("\r\n") else "\n"
 
     def encode(self, text: str) -> bytes:
         """Text in the file's own encoding, its BOM in front."""
