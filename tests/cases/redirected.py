@@ -8,7 +8,7 @@ import cases.plain_function
 from cases import linen_nested, positions
 from cases.linen_setup import Head
 
-from . import plain_nested, something_else_which_fills_a_line
+from . import docstring_only, ends_together, no_imports, only_functions, plain_nested
 from . import static_method as static
 from .function_of_module import *
 from .function_of_module import (
@@ -32,4 +32,5 @@ def use(x, model: SignDense | None = None):
     return y, AlignedDense, Clipped, os, shadow, methods, linen_nested, positions, Head
 
 
-print(plain_nested, static, something_else_which_fills_a_line, apply, two)
+print(docstring_only, ends_together, no_imports, only_functions, plain_nested)
+print(static, apply, two)
