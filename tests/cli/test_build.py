@@ -97,9 +97,10 @@ def test_a_file_of_the_users_is_never_overwritten(folder: Folder, run: Run, text
 def test_a_folder_in_the_place_of_the_output_is_left_alone(folder: Folder, run: Run):
     folder.write("model.py")
     folder.write("model_vjp.py/data.txt", "")
-    result = run("build")
-    assert result.exit_code == 1
-    assert "VJP901" in result.stdout
+    for path in (".", "model.py"):
+        result = run("build", path)
+        assert result.exit_code == 1
+        assert "VJP901" in result.stdout
 
 
 def test_a_hand_edit_is_restored_and_said(folder: Folder, run: Run):
@@ -474,6 +475,9 @@ def test_a_name_that_is_not_text(folder: Folder, run: Run):
     assert result.exit_code == 0
     assert (folder.path / os.fsdecode(b"m\xffodel_vjp.py")).exists()
     assert run("build", "--check").exit_code == 0
+    (folder.path / name).write_text(BAD)
+    for form in ("text", "json", "github", "sarif"):
+        assert "VJP101" in run("check", "--output-format", form).stdout
     assert run("clean").exit_code == 0
     assert folder.names() == [name, "pyproject.toml"]
 

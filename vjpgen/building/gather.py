@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from vjpgen.building.files import read
 from vjpgen.building.ignores import is_usually_passed_over
 from vjpgen.building.projects import Project, Projects
-from vjpgen.building.walk import Found, walk
+from vjpgen.building.walk import Found, OnError, walk
 from vjpgen.compiler import Header, has_annotation, is_annotated, parse_header
 from vjpgen.diagnostics import WHOLE_FILE, Diagnostic
 
@@ -85,7 +86,7 @@ def unreadable(shown: str, error: OSError) -> Diagnostic:
 
 
 def find_files(
-    paths: Iterable[str], projects: Projects, *, force_exclude: bool, on_error: Callable
+    paths: Iterable[str], projects: Projects, *, force_exclude: bool, on_error: OnError
 ) -> tuple[Found, ...]:
     """Return every Python file that the paths mean, each once.
 
@@ -102,7 +103,7 @@ def find_files(
 
 
 def _under(
-    path: str, projects: Projects, force_exclude: bool, on_error: Callable
+    path: str, projects: Projects, force_exclude: bool, on_error: OnError
 ) -> Iterator[Found]:
     absolute = os.path.abspath(path)
     shown = os.path.normpath(path)
@@ -147,26 +148,32 @@ def gather(paths: Iterable[str], projects: Projects, *, force_exclude: bool = Fa
         diagnostics.append(unreadable(shown, error))
 
     files = find_files(paths, projects, force_exclude=force_exclude, on_error=on_error)
-    sources: dict[tuple[str, str], Source] = {}
-    generated: dict[tuple[str, str], Generated] = {}
-    waiting = list(reversed(files))
+    kinds = tuple(_classified(files, on_error))
+    return Gathered(
+        tuple(kind for kind in kinds if isinstance(kind, Source)),
+        tuple(kind for kind in kinds if isinstance(kind, Generated)),
+        files,
+        tuple(diagnostics),
+    )
+
+
+def _classified(files: Iterable[Found], on_error: OnError) -> Iterator[Source | Generated | None]:
+    """Read and classify each file, and the companions of those that the user named."""
+    waiting, seen = deque(files), set()
     while waiting:
-        file = waiting.pop()
-        if file.ignored and not _may_be_output(file):
+        file = waiting.popleft()
+        if file.key in seen or (file.ignored and not _may_be_output(file)):
             continue
+        seen.add(file.key)
         try:
             kind = classify(file, read(file.path))
         except OSError as error:
             if file.named or not isinstance(error, FileNotFoundError):  # else removed meanwhile
                 on_error(file.shown, error)
             continue
-        if isinstance(kind, Generated):
-            generated[file.key] = kind
-        elif isinstance(kind, Source):
-            sources[file.key] = kind
-        if file.named:
-            waiting += _companions(file, kind, {**sources, **generated})
-    return Gathered(tuple(sources.values()), tuple(generated.values()), files, tuple(diagnostics))
+        yield kind
+        if file.named and os.path.isfile((other := _companion(file, kind)).path):
+            waiting.append(other)
 
 
 def holds_annotation(data: bytes) -> bool:
@@ -189,17 +196,15 @@ def _may_be_output(file: Found) -> bool:
     return file.path.endswith(f"{file.project.config.suffix}.py")
 
 
-def _companions(file: Found, kind: Source | Generated | None, known: dict) -> Iterator[Found]:
-    """Yield the source of a generated module named outright, or the output of a source."""
+def _companion(file: Found, kind: Source | Generated | None) -> Found:
+    """Return the source of a generated module, or the module that a source would have."""
     if isinstance(kind, Generated):
         name = kind.source_name or kind.origin_name
     else:
         name = output_name(file)
     folder, shown = os.path.dirname(file.path), os.path.dirname(file.shown)
     path, shown = os.path.join(folder, name), os.path.join(shown, name)
-    other = replace(file, path=path, shown=shown, named=False)
-    if other.key not in known and os.path.isfile(other.path):
-        yield other
+    return replace(file, path=path, shown=shown, named=False)
 
 
 def output_name(file: Found) -> str:

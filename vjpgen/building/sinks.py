@@ -24,7 +24,7 @@ _DRIFT = {
     ),
     State.ORPHANED: ("is orphaned: no annotated {source} gives it any more", _BUILD),
 }
-_KEPT = "remove it, or move what was written by hand into a source"
+_KEPT = "remove it once nothing in it is needed"
 
 
 class Sink(Protocol):

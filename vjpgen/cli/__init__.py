@@ -46,11 +46,16 @@ def group() -> None:
     Exit status: 0 all well, 1 findings, 2 wrong usage or configuration, or a file that could
     not be read or written.
     """
+    _print_anything()
 
 
 def main() -> None:
     """Run the command line with the process's arguments."""
+    group(prog_name="vjpgen")
+
+
+def _print_anything() -> None:
+    """Let no name or source text fail to print for want of an encoding."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    group(prog_name="vjpgen")

@@ -65,6 +65,6 @@ def _result(item: Diagnostic, index: int, base: str) -> dict[str, Any]:
 def _uri(filename: str, base: str) -> str:
     path = os.path.join(base, filename)
     try:
-        return quote(Path(os.path.relpath(path, base)).as_posix())
+        return quote(os.fsencode(Path(os.path.relpath(path, base)).as_posix()))
     except ValueError:  # another drive
         return Path(path).as_uri()
