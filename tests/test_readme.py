@@ -1,0 +1,46 @@
+"""What the README shows is what happens."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+
+import jax
+import jax.numpy as jnp
+from click.testing import CliRunner
+
+from tests.readme import README, source, written
+from vjpgen.cli import group
+from vjpgen.config import load_config
+
+TEXT = README.read_text()
+
+
+def test_the_generated_example_is_what_vjpgen_writes():
+    assert written(TEXT) == TEXT, "run: python -m tests.readme"
+
+
+def test_the_first_example_works_as_shown(tmp_path, monkeypatch):
+    (tmp_path / "readme_model.py").write_text(source(TEXT))
+    assert CliRunner().invoke(group, ["build", str(tmp_path)]).exit_code == 0
+    monkeypatch.syspath_prepend(str(tmp_path))
+    from readme_model_vjp import SignDense  # pyright: ignore[reportMissingImports]
+
+    module, x = SignDense(3), jnp.ones((2, 4))
+    variables = module.init(jax.random.key(0), x)
+    gradient = jax.grad(lambda v: module.apply(v, x).sum())(variables)
+    assert all((jnp.abs(leaf) == 1).all() for leaf in jax.tree.leaves(gradient))
+
+
+def test_the_configuration_is_read(tmp_path):
+    found = re.search(r"```toml\n(.*?)```", TEXT, re.DOTALL)
+    assert found is not None
+    tomllib.loads(found[1])
+    path = tmp_path / "pyproject.toml"
+    path.write_text(found[1])
+    assert load_config(path).suffix == "_vjp"
+
+
+def test_every_command_of_the_table_exists():
+    for command in re.findall(r"^vjpgen (\w+) ", TEXT, re.MULTILINE):
+        assert CliRunner().invoke(group, [command, "--help"]).exit_code == 0
