@@ -13,7 +13,7 @@ PART = re.compile(r"(<!-- generated: first example -->\n).*?(<!-- end -->)", re.
 
 def source(text: str) -> str:
     """Return the README's `model.py`."""
-    found = re.search(r"```python\n# model\.py\n(.*?)```", text, re.DOTALL)
+    found = re.search(r"```python\n(# model\.py\n.*?)```", text, re.DOTALL)
     assert found is not None
     return found[1]
 
