@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -60,6 +62,25 @@ def test_sources_and_generated_files_are_clean(command: list[str]) -> None:
         [sys.executable, "-m", *command, str(CASES)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_sources_and_generated_files_type(tmp_path: Path) -> None:
+    pytest.importorskip("basedpyright")
+    config = tmp_path / "pyrightconfig.json"
+    settings = {
+        "include": [os.path.relpath(path, tmp_path) for path in CASES.glob("*.py")],
+        "extraPaths": [os.path.relpath(CASES.parent, tmp_path)],
+        "typeCheckingMode": "standard",
+    }
+    config.write_text(json.dumps(settings))
+    arguments = ["--project", str(config), "--pythonpath", sys.executable]
+    done = subprocess.run(
+        [sys.executable, "-m", "basedpyright", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "0 errors, 0 warnings, 0 notes" in done.stdout, done.stdout
 
 
 def main() -> None:
