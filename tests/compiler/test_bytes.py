@@ -129,6 +129,7 @@ def test_the_header_tells_a_hand_edit_from_other_line_ends() -> None:
     assert header is not None
     assert header.origin == "pkg/ü.py"
     assert is_generated(output)
+    assert compile_source(output, "m_vjp.py", options=Options("m_vjp.py")) == Result()
     other = parse_header(output.replace(b"\n", b"\r\n"))
     assert other is not None
     assert other.intact

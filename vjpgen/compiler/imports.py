@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import copy
+import re
 from collections.abc import Iterator, Set
 from dataclasses import dataclass
 
@@ -116,7 +117,7 @@ def _too_long(source: Source, node: ast.ImportFrom, edits: list[Edit]) -> bool:
         return False
     line = source.line(node.lineno)
     grown = sum(len(edit.text) - (edit.end - edit.start) for edit in edits)
-    alone = line[: source.end(node)[1]].strip() == line.strip()
+    alone = line.strip() == line[source.start(node)[1] : source.end(node)[1]]
     return alone and "(" not in line and len(line) <= WIDTH < len(line) + grown
 
 
@@ -126,7 +127,7 @@ def _broken(source: Source, node: ast.ImportFrom, edits: list[Edit]) -> Edit:
     text = source.text[start:end]
     for edit in sorted(edits, reverse=True):
         text = text[: edit.start - start] + edit.text + text[edit.end - start :]
-    head, names = text.split(" import ", 1)
+    head, names = re.split(r"\s*\bimport\s+", text, maxsplit=1)
     indent = source.line(node.lineno)[: source.start(node)[1]]
     lines = [f"{head} import ("]
     lines += [f"{indent}    {name.strip()}," for name in names.split(",")]
@@ -135,7 +136,7 @@ def _broken(source: Source, node: ast.ImportFrom, edits: list[Edit]) -> Edit:
 
 def _uses(source: Source, tree: ast.Module, plain: Set[str], suffix: str) -> Iterator[Edit]:
     """`a.b` wherever it means the module that `import a.b` has brought in."""
-    for node, scope in _attributes(tree, Scope(tree, None, "")):
+    for node, scope in _attributes(tree, Scope(tree, None, ""), frozenset()):
         if _means_module(node, plain, scope):
             end = source.offset(source.end(node))
             yield Edit(end, end, suffix)
@@ -153,11 +154,27 @@ def _means_module(node: ast.Attribute, plain: Set[str], scope: Scope) -> bool:
     return all(binding.is_module and binding.module == first for binding in found.bindings)
 
 
-def _attributes(node: ast.AST, scope: Scope) -> Iterator[tuple[ast.Attribute, Scope]]:
-    for child in ast.iter_child_nodes(node):
-        inner = scope
-        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            inner = Scope(child, scope, child.name)
-        if isinstance(child, ast.Attribute):
-            yield child, scope
-        yield from _attributes(child, inner)
+def _attributes(
+    node: ast.AST, scope: Scope, hidden: frozenset[str]
+) -> Iterator[tuple[ast.Attribute, Scope]]:
+    """Every `a.b` with the scope it stands in, but for an `a` of a lambda or comprehension."""
+    if isinstance(node, ast.Attribute) and (dotted(node) or "").split(".")[0] not in hidden:
+        yield node, scope
+    hidden |= _own_names(node)
+    inner = scope
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        inner = Scope(node, scope, node.name)
+    for field, value in ast.iter_fields(node):
+        for child in value if isinstance(value, list) else (value,):
+            if isinstance(child, ast.AST):
+                yield from _attributes(child, inner if field == "body" else scope, hidden)
+
+
+def _own_names(node: ast.AST) -> frozenset[str]:
+    """The names that a lambda or a comprehension binds for itself."""
+    if isinstance(node, ast.Lambda):
+        return frozenset(item.arg for item in ast.walk(node.args) if isinstance(item, ast.arg))
+    names: set[str] = set()
+    for generator in getattr(node, "generators", ()):
+        names.update(n.id for n in ast.walk(generator.target) if isinstance(n, ast.Name))
+    return frozenset(names)

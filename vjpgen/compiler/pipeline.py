@@ -20,7 +20,7 @@ from vjpgen.compiler.attach import Definition, Site, attach
 from vjpgen.compiler.check import check
 from vjpgen.compiler.edits import Edit, apply
 from vjpgen.compiler.facts import Facts, scopes_of
-from vjpgen.compiler.header import preamble_length, render_header
+from vjpgen.compiler.header import is_generated, preamble_length, render_header
 from vjpgen.compiler.lower import lower
 from vjpgen.compiler.result import Options, Result, RuleInfo, Siblings
 from vjpgen.compiler.selfcheck import fault
@@ -42,7 +42,7 @@ class _Parsed:
 
 def run(data: bytes, filename: str, options: Options, siblings: Siblings) -> Result:
     """Compile one file; every finding is in the result, none is raised."""
-    if not has_annotation(data):
+    if not has_annotation(data) or is_generated(data):
         return Result()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -40,7 +40,7 @@ def check_bwd_returns(facts: Facts) -> Iterator[Diagnostic]:
                 "VJP203",
                 f"`{bwd.key.text}` returns {_count(len(value.elts), 'tangent')}, but"
                 f" `{facts.node.name}` has {_count(len(slots), 'slot')}: {', '.join(slots)}",
-                "return one tangent for each slot, `None` for zero",
+                "return one tangent for each slot, `None` for zero, or declare arguments nondiff",
             )
 
 
