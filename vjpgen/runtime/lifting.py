@@ -46,7 +46,7 @@ def lift(
         at: file and line of the annotation.
         bwd: gives the backward rule when called, or the name of an attribute of the class.
         fwd: the same for the forward rule; None for the primal through `jax.vjp`.
-        target: "linen" for a method of a Linen module, "function" for all else.
+        target: "linen" for methods and functions of Linen modules, "function" for all else.
         grad_vars: collections for which the rule returns tangents.
         nondiff_argnums: places of arguments without a tangent slot; the module is 0.
         nondiff_argnames: names of such arguments.
@@ -61,7 +61,7 @@ def lift(
     """
     if isinstance(primal, staticmethod):
         function = primal.__func__
-    elif target == "linen" and not hasattr(primal, "nowrap"):
+    elif target == "linen" and _is_method(name) and not hasattr(primal, "nowrap"):
         function = wrap_method_once(primal)
     else:
         function = primal
@@ -85,6 +85,12 @@ def lift(
     )
     call = wrap(rule)
     return staticmethod(call) if isinstance(primal, staticmethod) else call  # pyright: ignore
+
+
+def _is_method(name: str) -> bool:
+    """Tell by its qualified name whether a function stands in a class body."""
+    owner = name.rpartition(".")[0]
+    return bool(owner) and not owner.endswith("<locals>")
 
 
 def make_rule(
