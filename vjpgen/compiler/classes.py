@@ -71,7 +71,7 @@ def _base_kind(base: ast.expr, scope: Scope, depth: int) -> ClassKind:
 
 
 def _path_kind(path: str) -> ClassKind:
-    if path.startswith("flax.nnx.") or ".nnx." in path:
+    if path.startswith(("flax.nnx.", "flax.experimental.nnx.")):
         return "nnx"
     if path.startswith("flax.linen."):
         return "linen"
