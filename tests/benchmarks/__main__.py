@@ -1,0 +1,74 @@
+"""Measure vjpgen beside plain autodiff, Flax and rules lifted by hand."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.benchmarks.command_line import Tree, compare
+from tests.benchmarks.measure import Report, measure
+from tests.benchmarks.table import as_data, as_markdown, as_text, command_table, device_table
+from tests.benchmarks.variants import (
+    Workload,
+    assert_same_gradients,
+    blocks,
+    generated_models,
+    inputs,
+    layers,
+    losses,
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure everything and print the tables."""
+    options = _options(arguments)
+    workloads = [*map(layers, options.depths), *map(blocks, options.blocks)]
+    reports = {workload: _measured(workload, options.repeat) for workload in workloads}
+    print("the command line", file=sys.stderr)
+    rounds = max(1, options.repeat // 2)
+    commands = compare(Tree(options.files, options.annotated), rounds, options.codemod)
+    if options.json is not None:
+        options.json.write_text(json.dumps(as_data(reports, commands), indent=2) + "\n")
+    shown = as_markdown if options.markdown else as_text
+    print(shown(device_table(reports)), shown(command_table(commands)), sep="\n\n")
+
+
+def _measured(workload: Workload, repeat: int) -> Report:
+    print(workload.title, file=sys.stderr)
+    params, x = inputs(workload)
+    found = losses(workload, generated_models())
+    assert_same_gradients(found, params, x)
+    return measure(found, params, x, repeat if workload.depth > 6 else 2 * repeat)
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser("python -m tests.benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a smoke run: small, measured once")
+    parser.add_argument("--depths", type=_numbers, metavar="N,N", help="layers (1,6,24)")
+    parser.add_argument("--blocks", type=_numbers, metavar="N,N", help="transformer blocks (1)")
+    parser.add_argument("--repeat", type=int, metavar="N", help="rounds (7)")
+    parser.add_argument("--files", type=int, metavar="N", help="files of the tree to build (500)")
+    parser.add_argument("--annotated", type=int, metavar="N", help="annotated ones of them (10)")
+    parser.add_argument("--codemod", action="store_true", help="measure libcst.tool codemod, too")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures to FILE")
+    parser.add_argument("--markdown", action="store_true", help="print markdown tables")
+    quick = parser.parse_args(arguments).quick
+    parser.set_defaults(
+        depths=[1, 3] if quick else [1, 6, 24],
+        blocks=[] if quick else [1],
+        repeat=1 if quick else 7,
+        files=40 if quick else 500,
+        annotated=2 if quick else 10,
+    )
+    return parser.parse_args(arguments)
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(part) for part in text.split(",") if part]
+
+
+if __name__ == "__main__":
+    main()
