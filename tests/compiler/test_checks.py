@@ -211,6 +211,9 @@ FINE = {
     "fwd only raises": annotated(
         "fwd=w, bwd=b", rules=BWD + "def w(x, y):\n    raise NotImplementedError\n\n\n"
     ),
+    "fwd only asserts": annotated(
+        "fwd=w, bwd=b", rules=BWD + "def w(x, y):\n    assert False\n\n\n"
+    ),
     "keyword-only by name": annotated(
         "fwd=w, bwd=b", "def f(x, *, k=1):", BWD + "def w(x, k):\n    return x, k\n\n\n"
     ),

@@ -65,10 +65,23 @@ def _instead(facts: Facts, reference: Reference, name: str) -> str:
     own, _, attribute = (reference.name or "").partition(".")
     if facts.scope.is_class and own in ("self", "cls") and attribute in facts.scope.bindings:
         return f"write `{attribute}`: names of the class body are seen from here"
+    owner = _class_that_binds(facts.scope, name)
+    if owner is not None:
+        return f"a function in a method does not see the class body: write `{owner}.{name}`"
     guess = nearest(name, visible_names(facts.scope))
     if guess is not None and guess != facts.node.name:
         return f"did you mean `{guess}`?"
     return f"define `{name}` or import it"
+
+
+def _class_that_binds(scope: Scope, name: str) -> str | None:
+    """The class around a scope whose body binds a name, which cannot be seen from within."""
+    here = scope.parent
+    while here is not None:
+        if here.is_class and name in here.bindings:
+            return here.name
+        here = here.parent
+    return None
 
 
 def _missing_attribute(reference: Reference) -> tuple[str, str, list[str]] | None:

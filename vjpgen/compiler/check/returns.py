@@ -94,8 +94,8 @@ def _branches(value: ast.expr) -> Iterator[ast.expr]:
 
 
 def _returns_nothing(node: ast.FunctionDef) -> bool:
-    """Whether a call surely gives None: no `return` of a value, no `raise`, no `yield`."""
-    leaves = ast.Return, ast.Raise, ast.Yield, ast.YieldFrom
+    """Whether a call surely gives None: nothing is returned, raised, asserted or yielded."""
+    leaves = ast.Return, ast.Raise, ast.Assert, ast.Yield, ast.YieldFrom
     kinds = [item for item in own_nodes(node) if isinstance(item, leaves)]
     return not kinds or all(isinstance(item, ast.Return) and item.value is None for item in kinds)
 
