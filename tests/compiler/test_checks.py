@@ -182,7 +182,8 @@ FINE = {
     "a second hash ends the annotation": annotated("bwd=b  # bwd=c, )("),
     "a hash in a string": annotated("bwd=b, exact='x#'"),
     "prose": annotated("bwd=b")
-    + "# custom_vjp is used here, custom vjp = nice\n# custom-vjp rules\n",
+    + "# custom_vjp is used here, custom vjp = nice\n# custom-vjp rules\n"
+    + "# custom_vjp_rules=False\n# custom_vjp = partial(custom_vjp, a=1)\n# custom_vjp == 1\n",
     "in a string": annotated("bwd=b") + "'''\n# custom-vjp: nonsense\n'''\n",
     "a comment that shows one": annotated("bwd=b") + "#     # custom-vjp: bwd=c\n",
     "defined later": annotated("bwd=b", rules="") + BWD,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from typing import Literal
+from weakref import WeakKeyDictionary
 
 from vjpgen.compiler.scopes import Scope, look_up
 from vjpgen.compiler.values import dotted
@@ -16,9 +17,20 @@ _PLAIN_PATHS = (*_STANDARD, *_LIBRARIES)
 _NNX_DATA = ("Rngs", "RngStream", "State", "GraphDef", "Variable", "Param", "BatchStat", "Cache")
 
 
-def class_kind(node: ast.ClassDef, scope: Scope, depth: int = 0) -> ClassKind:
-    """The kind of a class that is defined in `scope`."""
-    own = Scope(node, scope, node.name)
+def class_kind(own: Scope, depth: int = 0) -> ClassKind:
+    """The kind of the class whose body is the scope `own`."""
+    if own not in _KINDS:
+        _KINDS[own] = _class_kind(own, depth)
+    return _KINDS[own]
+
+
+_KINDS: WeakKeyDictionary[Scope, ClassKind] = WeakKeyDictionary()
+
+
+def _class_kind(own: Scope, depth: int) -> ClassKind:
+    node, scope = own.node, own.parent
+    if not isinstance(node, ast.ClassDef) or scope is None:
+        return "plain"
     kinds = {_base_kind(base, scope, depth) for base in node.bases}
     if "nnx" in kinds or _mentions_nnx(node, own):
         return "nnx"
@@ -66,7 +78,8 @@ def _base_kind(base: ast.expr, scope: Scope, depth: int) -> ClassKind:
         found = look_up(base.id, scope)
         binding = found.only if found else None
         if found and found.scope and binding and isinstance(binding.node, ast.ClassDef):
-            return class_kind(binding.node, found.scope, depth + 1)
+            own = Scope(binding.node, found.scope, binding.node.name)
+            return class_kind(own, depth + 1)
     return "unknown"
 
 

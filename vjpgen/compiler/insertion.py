@@ -7,6 +7,7 @@ assignment that puts it in place. At the end of the first imports: the import of
 from __future__ import annotations
 
 import ast
+from collections.abc import Mapping
 
 from vjpgen.compiler.attach import Definition, first_row
 from vjpgen.compiler.edits import Edit
@@ -20,11 +21,14 @@ def lifted(
     source: Source,
     node: Definition,
     lowered: Lowered,
-    comments: tuple[Comment, ...],
+    comments: Mapping[int, Comment],
     prefix: str,
     unit: str,
 ) -> Edit:
-    """The insertion below one annotated function."""
+    """The insertion below one annotated function.
+
+    `comments` are those that have their line to themselves.
+    """
     indent = source.line(node.lineno)[: source.start(node)[1]]
     function, assignment = fill(lowered, Style(prefix, unit, indent))
     blank = [""] if indent else ["", ""]
@@ -82,14 +86,13 @@ def _after_row(source: Source, row: int, lines: list[str]) -> Edit:
     return Edit(offset, offset, text + newline if ended else newline + text)
 
 
-def _last_row(source: Source, node: Definition, comments: tuple[Comment, ...]) -> int:
+def _last_row(source: Source, node: Definition, comments: Mapping[int, Comment]) -> int:
     """A function's last row, the comments that are indented as its body included."""
     assert node.end_lineno is not None
     last = node.end_lineno
-    own = {comment.row: comment for comment in comments if comment.own_line}
     column = source.start(node)[1]
     for row in range(last + 1, len(source.lines) + 1):
-        if row in own and own[row].column > column:
+        if row in comments and comments[row].column > column:
             last = row
         elif source.line(row).strip():
             break

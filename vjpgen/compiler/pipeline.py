@@ -127,13 +127,14 @@ def _edits(
     """Everything that the generated module changes of the source, but for the header."""
     source, tree, tokens = read.source, read.tree, read.tokens
     prefix = _prefix(tokens)
+    comments = {comment.row: comment for comment in tokens.comments if comment.own_line}
     redirection = imports.redirect(source, tree, siblings, options.suffix)
     edits = list(redirection.edits)
     edits.append(insertion.runtime_import(source, tree, targets[0][1].template, prefix))
     for facts, target in reversed(targets):  # an inner function may end where its outer one does
         lowered = lower(facts, target, options, redirection)
         unit = read.module.default_indent
-        edits.append(insertion.lifted(source, facts.node, lowered, tokens.comments, prefix, unit))
+        edits.append(insertion.lifted(source, facts.node, lowered, comments, prefix, unit))
     return edits
 
 

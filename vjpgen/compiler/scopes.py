@@ -73,10 +73,26 @@ class Scope:
         return found
 
     @cached_property
+    def nodes(self) -> tuple[ast.AST, ...]:
+        """Every node of the scope's own code, in the order of the file."""
+        return tuple(own_nodes(self.node))
+
+    @cached_property
+    def calls(self) -> dict[str, list[ast.Expr | ast.Assign]]:
+        """The statements that are one call, `f(...)` or `x = f(...)`, by the names they mention."""
+        found: dict[str, list[ast.Expr | ast.Assign]] = {}
+        for node in self.nodes:
+            if isinstance(node, ast.Expr | ast.Assign) and isinstance(node.value, ast.Call):
+                parts = [node.value.func, *node.value.args]
+                for name in {n.id for p in parts for n in ast.walk(p) if isinstance(n, ast.Name)}:
+                    found.setdefault(name, []).append(node)
+        return found
+
+    @cached_property
     def declared(self) -> dict[str, str]:
         """Names declared `global` or `nonlocal` here."""
         declared: dict[str, str] = {}
-        for node in own_nodes(self.node):
+        for node in self.nodes:
             if isinstance(node, ast.Global | ast.Nonlocal):
                 kind = "global" if isinstance(node, ast.Global) else "nonlocal"
                 declared.update(dict.fromkeys(node.names, kind))

@@ -18,8 +18,8 @@ ANNOTATION = re.compile(r"#[ \t]+custom-vjp:")
 
 _LOOKS_ALIKE = re.compile(
     r"""\#{1,3}[!:\ \t]*
-        (?: custom-vjp \s* (?: : | $ | ,?\s*[A-Za-z_]\w*\s*=(?!=) )
-          | custom[_\ -]?vjp \s* (?: :\s*$ | :?\s*[A-Za-z_]\w*\s*=(?!=) )
+        (?: custom-vjp (?: \s*: | \s*$ | [\s,]+[A-Za-z_]\w*\s*=(?!=) )
+          | custom[_\ -]?vjp (?: \s*:\s*$ | (?:\s*:\s*|\s+)[A-Za-z_]\w*\s*=(?!=) )
         )""",
     re.IGNORECASE | re.VERBOSE,
 )

@@ -80,9 +80,8 @@ def _later_rules(facts: Facts) -> Iterator[ast.stmt]:
     if sum(isinstance(binding.node, ast.FunctionDef) for binding in bindings) != 1:
         return
     own_definers = {f"{name}.{method}" for method in _DEFINES}
-    for node in own_nodes(facts.scope.node):
-        if not isinstance(node, ast.Expr | ast.Assign) or not isinstance(node.value, ast.Call):
-            continue
+    for node in facts.scope.calls.get(name, ()):
+        assert isinstance(node.value, ast.Call)
         func, args = node.value.func, node.value.args
         if isinstance(node, ast.Assign):
             targets = [dotted(target) for target in node.targets]

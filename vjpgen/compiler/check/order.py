@@ -6,7 +6,6 @@ import ast
 from collections.abc import Iterator
 
 from vjpgen.compiler.facts import Facts
-from vjpgen.compiler.scopes import own_nodes
 from vjpgen.diagnostics import Diagnostic
 
 
@@ -39,7 +38,7 @@ def _first_call(facts: Facts) -> ast.Call | None:
     name, end = facts.node.name, facts.node.end_lineno or 0
     calls = [
         node
-        for node in own_nodes(facts.scope.node)
+        for node in facts.scope.nodes
         if isinstance(node, ast.Call) and node.lineno > end and _names(node.func, name)
     ]
     return min(calls, key=_position, default=None)

@@ -28,9 +28,8 @@ def target_of(facts: Facts) -> Target:
 
 
 def _infer(facts: Facts) -> str:
-    node = facts.scope.node
-    if facts.is_method and isinstance(node, ast.ClassDef) and facts.scope.parent is not None:
-        kind = class_kind(node, facts.scope.parent)
+    if facts.is_method:
+        kind = class_kind(facts.scope)
         return {"plain": "function", "unknown": "linen"}.get(kind, kind)
     parameters = [*facts.node.args.posonlyargs, *facts.node.args.args]
     kind = annotation_kind(parameters[0].annotation, facts.scope) if parameters else "plain"
@@ -45,15 +44,15 @@ def _first_is_enclosing_module(facts: Facts) -> bool:
     around = facts.scope.parent
     if not isinstance(method, ast.FunctionDef) or around is None:
         return False
-    if not isinstance(around.node, ast.ClassDef) or not method.args.args:
+    if not around.is_class or not method.args.args:
         return False
-    if class_kind(around.node, around.parent or around) not in ("linen", "unknown"):
+    if class_kind(around) not in ("linen", "unknown"):
         return False
-    return _called_with(method, facts.node.name, method.args.args[0].arg, facts.scope)
+    return _called_with(facts.scope, facts.node.name, method.args.args[0].arg)
 
 
-def _called_with(method: ast.FunctionDef, function: str, module: str, scope: Scope) -> bool:
-    for node in ast.walk(method):
+def _called_with(method: Scope, function: str, module: str) -> bool:
+    for node in method.nodes:
         if isinstance(node, ast.Call) and node.args and isinstance(node.func, ast.Name):
             first = node.args[0]
             if node.func.id == function and isinstance(first, ast.Name) and first.id == module:
