@@ -13,6 +13,9 @@ Value = str | bool | tuple[int, ...] | tuple[str, ...] | ast.expr
 """A key's value: what it says in plain data, or the expression that has to be evaluated."""
 
 
+_MOST_ARGUMENTS = 10_000
+
+
 @dataclass(frozen=True)
 class Kind:
     """How to read a key: `read` gives None for a value of the wrong kind, `help` says what fits."""
@@ -23,7 +26,17 @@ class Kind:
 
 def read_value(key: str, node: ast.expr) -> Value | None:
     """The value of a known key, or None if it is of the wrong kind."""
-    return KEYS[key].read(node)
+    value = KEYS[key].read(node)
+    return None if isinstance(value, ast.expr) and not _compiles(value) else value
+
+
+def _compiles(node: ast.expr) -> bool:
+    """Whether an expression may stand by itself: no `yield`, no argument given twice."""
+    try:
+        compile(ast.unparse(node), "<annotation>", "eval", dont_inherit=True)
+    except (SyntaxError, ValueError):
+        return False
+    return True
 
 
 def name_or_string(node: ast.expr) -> str | None:
@@ -81,6 +94,8 @@ def _integers(node: ast.expr) -> tuple[int, ...] | None:
         if isinstance(item, ast.UnaryOp) and isinstance(item.op, ast.USub):
             sign, item = -1, item.operand
         if not isinstance(item, ast.Constant) or type(item.value) is not int:
+            return None
+        if item.value > _MOST_ARGUMENTS:
             return None
         numbers.append(sign * item.value)
     return tuple(numbers)
