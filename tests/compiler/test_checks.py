@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from textwrap import dedent
 
 import pytest
@@ -328,6 +329,12 @@ def test_rules_are_listed_with_their_keys() -> None:
         "function",
         {"bwd": "lambda r, t: (t,)"},
     )
+
+
+def test_a_result_travels_between_processes() -> None:
+    for text in (annotated("bwd=b"), annotated("bwd=c")):
+        result = compile_text(text)
+        assert pickle.loads(pickle.dumps(result)) == result
 
 
 def test_the_configured_policy_stands_where_the_annotation_gives_none() -> None:

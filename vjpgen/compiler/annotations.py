@@ -80,6 +80,21 @@ def read_annotation(
     return Annotation(tuple(comments), keys, span, not findings), tuple(findings)
 
 
+def near_misses(source: Source, comments: Sequence[Comment]) -> tuple[Diagnostic, ...]:
+    """Comments that look like annotations; what they say is not done."""
+    return tuple(
+        Diagnostic(
+            "VJP004",
+            "this comment looks like an annotation but is not one",
+            source.filename,
+            span_between(comment.start, comment.end),
+            "write `# custom-vjp: KEY=VALUE` at the start of the comment",
+        )
+        for comment in comments
+        if comment.looks_like_annotation
+    )
+
+
 @dataclass(frozen=True)
 class _Keyword:
     """A keyword of the parsed call, with places in the file."""

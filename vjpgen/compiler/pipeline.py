@@ -6,38 +6,24 @@ tokens -> annotations -> parse -> attach -> resolve -> check -> lower -> emit ->
 from __future__ import annotations
 
 import ast
-import tokenize
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
-from types import MappingProxyType
-
-import libcst as cst
 
 from vjpgen.compiler import imports, insertion
-from vjpgen.compiler.annotations import Annotation, read_annotation
+from vjpgen.compiler.annotations import Annotation, near_misses, read_annotation
 from vjpgen.compiler.attach import Definition, Site, attach
 from vjpgen.compiler.check import check
 from vjpgen.compiler.edits import Edit, apply
 from vjpgen.compiler.facts import Facts, scopes_of
 from vjpgen.compiler.header import is_generated, preamble_length, render_header
 from vjpgen.compiler.lower import lower
+from vjpgen.compiler.reading import Parsed, compile_error, not_carried, read, too_deep
 from vjpgen.compiler.result import Options, Result, RuleInfo, Siblings
 from vjpgen.compiler.selfcheck import fault
-from vjpgen.compiler.source import Source, decode, span_between
+from vjpgen.compiler.source import Source
 from vjpgen.compiler.targets import Target, target_of
-from vjpgen.compiler.tokens import Tokens, has_annotation, read_tokens
-from vjpgen.diagnostics import Diagnostic, Span
-
-
-@dataclass(frozen=True)
-class _Parsed:
-    """A file, read in every way that a stage needs."""
-
-    source: Source
-    tree: ast.Module
-    module: cst.Module
-    tokens: Tokens
+from vjpgen.compiler.tokens import Tokens, has_annotation
+from vjpgen.diagnostics import Diagnostic
 
 
 def run(data: bytes, filename: str, options: Options, siblings: Siblings) -> Result:
@@ -49,17 +35,17 @@ def run(data: bytes, filename: str, options: Options, siblings: Siblings) -> Res
         try:
             return _run(data, filename, options, siblings)
         except (RecursionError, MemoryError):
-            return Result(diagnostics=(_too_deep(filename),))
+            return Result(diagnostics=(too_deep(filename),))
 
 
 def _run(data: bytes, filename: str, options: Options, siblings: Siblings) -> Result:
-    read = _read(data, filename)
-    if isinstance(read, Result):
-        return read
-    source, tree, tokens = read.source, read.tree, read.tokens
-    sites, findings = attach(source, tree, read.module, tokens.comments)
+    parsed = read(data, filename)
+    if not isinstance(parsed, Parsed):
+        return Result(diagnostics=() if parsed is None else (parsed,))
+    source, tree, tokens = parsed.source, parsed.tree, parsed.tokens
+    sites, findings = attach(source, tree, parsed.module, tokens.comments)
     annotated, more = _annotations(source, tree, sites)
-    findings = (*_near_misses(source, tokens), *findings, *more)
+    findings = (*near_misses(source, tokens.comments), *findings, *more)
     targets = [(facts, target_of(facts)) for facts in annotated]
     for facts, target in targets:
         findings += tuple(check(facts, target))
@@ -67,41 +53,13 @@ def _run(data: bytes, filename: str, options: Options, siblings: Siblings) -> Re
     findings = _in_order(findings)
     if _has_error(findings) or not targets:
         return Result(None, _with_compile_error(source, findings), rules)
-    edits = _edits(read, targets, options, siblings)
+    edits = _edits(parsed, targets, options, siblings)
     output, all_edits = _emit(source, edits, options)
     wrong = fault(source, output, all_edits)
     if wrong is not None:
-        broken = _compile_error(source) or _not_carried(filename, wrong)
+        broken = compile_error(source) or not_carried(filename, wrong)
         return Result(None, _in_order((*findings, broken)), rules)
     return Result(output, findings, rules)
-
-
-def _read(data: bytes, filename: str) -> _Parsed | Result:
-    """Decode, parse and tokenize; a Result where there is nothing to compile."""
-    try:
-        tree = ast.parse(data, filename)
-        source = decode(data, filename)
-        tokens = read_tokens(source)
-    except (SyntaxError, ValueError, tokenize.TokenError) as error:
-        return Result(diagnostics=(_does_not_parse(filename, error),))
-    if not any(c.is_annotation or c.looks_like_annotation for c in tokens.comments):
-        return Result()
-    module = _concrete(source)
-    if isinstance(module, str):
-        return Result(diagnostics=(_not_carried(filename, module),))
-    return _Parsed(source, tree, module, tokens)
-
-
-def _concrete(source: Source) -> cst.Module | str:
-    """libcst's tree, or why there is none; what libcst raises for odd sources has no one class."""
-    try:
-        module = cst.parse_module(source.data)
-        kept = module.bytes == source.data and source.encode(source.text) == source.data
-    except (KeyboardInterrupt, SystemExit, RecursionError, MemoryError):
-        raise
-    except BaseException as error:
-        return f"libcst cannot read it ({type(error).__name__})"
-    return module if kept else "a form feed or a lone carriage return would be lost"
 
 
 def _annotations(
@@ -119,13 +77,13 @@ def _annotations(
 
 
 def _edits(
-    read: _Parsed,
+    parsed: Parsed,
     targets: Sequence[tuple[Facts, Target]],
     options: Options,
     siblings: Siblings,
 ) -> list[Edit]:
     """Everything that the generated module changes of the source, but for the header."""
-    source, tree, tokens = read.source, read.tree, read.tokens
+    source, tree, tokens = parsed.source, parsed.tree, parsed.tokens
     prefix = _prefix(tokens)
     comments = {comment.row: comment for comment in tokens.comments if comment.own_line}
     redirection = imports.redirect(source, tree, siblings, options.suffix)
@@ -133,7 +91,7 @@ def _edits(
     edits.append(insertion.runtime_import(source, tree, targets[0][1].template, prefix))
     for facts, target in reversed(targets):  # an inner function may end where its outer one does
         lowered = lower(facts, target, options, redirection)
-        unit = read.module.default_indent
+        unit = parsed.module.default_indent
         edits.append(insertion.lifted(source, facts.node, lowered, comments, prefix, unit))
     return edits
 
@@ -161,21 +119,7 @@ def _prefix(tokens: Tokens) -> str:
 def _rule(facts: Facts, target: Target) -> RuleInfo:
     keys = {name: key.text for name, key in facts.annotation.keys.items()}
     filename, span = facts.source.filename, facts.annotation.span
-    return RuleInfo(facts.qualname, target.name, filename, span, MappingProxyType(keys))
-
-
-def _near_misses(source: Source, tokens: Tokens) -> tuple[Diagnostic, ...]:
-    return tuple(
-        Diagnostic(
-            "VJP004",
-            "this comment looks like an annotation but is not one",
-            source.filename,
-            span_between(comment.start, comment.end),
-            "write `# custom-vjp: KEY=VALUE` at the start of the comment",
-        )
-        for comment in tokens.comments
-        if comment.looks_like_annotation
-    )
+    return RuleInfo(facts.qualname, target.name, filename, span, keys)
 
 
 def _has_error(findings: Sequence[Diagnostic]) -> bool:
@@ -188,38 +132,5 @@ def _in_order(findings: Sequence[Diagnostic]) -> tuple[Diagnostic, ...]:
 
 def _with_compile_error(source: Source, findings: tuple[Diagnostic, ...]) -> tuple[Diagnostic, ...]:
     """The findings, after them what Python's parser lets pass and its compiler does not."""
-    error = _compile_error(source)
+    error = compile_error(source)
     return findings if error is None else _in_order((*findings, error))
-
-
-def _compile_error(source: Source) -> Diagnostic | None:
-    try:
-        compile(source.data, source.filename, "exec", dont_inherit=True)
-    except (SyntaxError, ValueError) as error:
-        return _does_not_parse(source.filename, error)
-    return None
-
-
-def _does_not_parse(filename: str, error: Exception) -> Diagnostic:
-    row = column = 1
-    end_row = end_column = 0
-    message = str(error)
-    if isinstance(error, SyntaxError):
-        row, column = error.lineno or 1, max(error.offset or 1, 1)
-        end_row, end_column = error.end_lineno or 0, error.end_offset or 0
-        message = error.msg
-    if (end_row, end_column) <= (row, column):
-        end_row, end_column = row, column + 1
-    span = Span(row, column, end_row, end_column)
-    return Diagnostic("VJP008", f"the file does not parse: {message}", filename, span)
-
-
-def _not_carried(filename: str, why: str) -> Diagnostic:
-    message = f"the source cannot be carried over byte for byte: {why}"
-    return Diagnostic("VJP903", message, filename, Span(1, 1, 1, 1))
-
-
-def _too_deep(filename: str) -> Diagnostic:
-    message = "the source is nested too deeply to be compiled"
-    help_ = "break the deepest expression into named parts"
-    return Diagnostic("VJP903", message, filename, Span(1, 1, 1, 1), help_)
