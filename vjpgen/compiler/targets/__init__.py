@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 
-from vjpgen.compiler.classes import annotation_kind, class_kind
+from vjpgen.compiler.classes import annotation_kind, class_kind, resolved_path
 from vjpgen.compiler.facts import Facts
 from vjpgen.compiler.scopes import Scope
 from vjpgen.compiler.targets.function import FUNCTION
@@ -35,7 +35,16 @@ def _infer(facts: Facts) -> str:
     kind = annotation_kind(parameters[0].annotation, facts.scope) if parameters else "plain"
     if kind != "plain":
         return kind
-    return "linen" if _first_is_enclosing_module(facts) else "function"
+    if _fwd_lifts_vjp(facts) or _first_is_enclosing_module(facts):
+        return "linen"
+    return "function"
+
+
+def _fwd_lifts_vjp(facts: Facts) -> bool:
+    """Whether the forward rule calls `nn.vjp`, whose function takes a module first."""
+    node = facts.fwd.definition if facts.fwd is not None else None
+    called = (item.func for item in ast.walk(node) if isinstance(item, ast.Call)) if node else ()
+    return any(resolved_path(func, facts.scope) == "flax.linen.vjp" for func in called)
 
 
 def _first_is_enclosing_module(facts: Facts) -> bool:
