@@ -41,7 +41,7 @@ def _measured(workload: Workload, repeat: int) -> Report:
     params, x = inputs(workload)
     found = losses(workload, generated_models())
     assert_same_gradients(found, params, x)
-    return measure(found, params, x, repeat if workload.depth > 6 else 2 * repeat)
+    return measure(found, params, x, 2 * repeat if workload == layers(1) else repeat)
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -49,7 +49,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="a smoke run: small, measured once")
     parser.add_argument("--depths", type=_numbers, metavar="N,N", help="layers (1,6,24)")
     parser.add_argument("--blocks", type=_numbers, metavar="N,N", help="transformer blocks (1)")
-    parser.add_argument("--repeat", type=int, metavar="N", help="rounds (7)")
+    parser.add_argument("--repeat", type=int, metavar="N", help="rounds (8)")
     parser.add_argument("--files", type=int, metavar="N", help="files of the tree to build (500)")
     parser.add_argument("--annotated", type=int, metavar="N", help="annotated ones of them (10)")
     parser.add_argument("--codemod", action="store_true", help="measure libcst.tool codemod, too")
@@ -59,7 +59,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.set_defaults(
         depths=[1, 3] if quick else [1, 6, 24],
         blocks=[] if quick else [1],
-        repeat=1 if quick else 7,
+        repeat=1 if quick else 8,
         files=40 if quick else 500,
         annotated=2 if quick else 10,
     )

@@ -9,6 +9,7 @@ import re
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import jax
@@ -39,7 +40,7 @@ class Program:
 
 @dataclasses.dataclass(frozen=True)
 class Samples:
-    """Seconds of each variant, in rounds: the values at one index were measured together."""
+    """Seconds of each variant, one value a round."""
 
     seconds: Mapping[str, list[float]]
 
@@ -48,9 +49,8 @@ class Samples:
         return statistics.median(self.seconds[name])
 
     def ratio(self, name: str, other: str) -> float:
-        """The median of the rounds' ratios of two variants."""
-        pairs = zip(self.seconds[name], self.seconds[other], strict=True)
-        return statistics.median(first / second for first, second in pairs)
+        """The ratio of two variants' medians."""
+        return self.median(name) / self.median(other)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,25 +67,28 @@ def measure(losses: Mapping[str, Loss], params: Any, x: Any, repeat: int) -> Rep
         lambda: collections.defaultdict(list)
     )
     compiled: dict[str, Any] = {}
-    for name, loss in _rounds(losses, repeat):
-        for figure, spent, program in _stages(loss, params, x):
+    for frames, name, loss in _rounds(losses, repeat):
+        times, compiled[name] = _stages(loss, params, x, frames)
+        for figure, spent in times.items():
             seconds[figure][name].append(spent)
-            compiled[name] = program
-    for name, program in _rounds(compiled, 10 * repeat):
-        seconds[STEP][name].append(_best(lambda program=program: program(params, x), 5))
-    for name, loss in _rounds(losses, repeat):
-        gradient = jax.grad(loss)
-        seconds[EAGER][name].append(_best(lambda gradient=gradient: gradient(params, x), 1))
+    for frames, name, program in _rounds(compiled, 10 * repeat):
+        step = partial(program, params, x)
+        seconds[STEP][name].append(min(_timed(step, frames)[0] for _ in range(5)))
+    for frames, name, loss in _rounds(losses, repeat):
+        gradient = partial(jax.grad(loss), params, x)
+        jax.block_until_ready(gradient())  # what JAX compiles for it is not counted
+        seconds[EAGER][name].append(_timed(gradient, frames)[0])
     return Report(
         {figure: Samples(dict(values)) for figure, values in seconds.items()},
         {name: _program(found) for name, found in compiled.items()},
     )
 
 
-def _rounds(items: Mapping[str, Any], count: int) -> Iterator[tuple[str, Any]]:
+def _rounds(items: Mapping[str, Any], count: int) -> Iterator[tuple[int, str, Any]]:
     """Yield all items `count` times, each time beginning with another one.
 
-    Garbage is collected between the rounds alone, so that no variant pays for another's.
+    Garbage is collected between the rounds alone, so that no variant pays for another's. Each
+    round has its own stack depth, the first value: see `_timed`.
     """
     pairs = list(items.items())
     for turn in range(count):
@@ -93,21 +96,20 @@ def _rounds(items: Mapping[str, Any], count: int) -> Iterator[tuple[str, Any]]:
         gc.collect()
         gc.disable()
         try:
-            yield from pairs[shift:] + pairs[:shift]
+            for name, item in pairs[shift:] + pairs[:shift]:
+                yield 9 * turn % 72, name, item
         finally:
             gc.enable()
 
 
-def _stages(loss: Loss, params: Any, x: Any) -> Iterator[tuple[str, float, Any]]:
-    """Trace, lower and compile the gradient; the last value of each is the compiled program."""
+def _stages(loss: Loss, params: Any, x: Any, frames: int) -> tuple[dict[str, float], Any]:
+    """Trace, lower and compile the gradient: the times, and the compiled program."""
     jax.clear_caches()  # what a program pays that traces its step once
-    first, _ = _timed(lambda: _jitted(loss).trace(params, x))
-    again, traced = _timed(lambda: _jitted(loss).trace(params, x))
-    lower, lowered = _timed(traced.lower)
-    compile_, compiled = _timed(lowered.compile)
-    spent = {FIRST: first, AGAIN: again, LOWER: lower, COMPILE: compile_}
-    for figure, value in spent.items():
-        yield figure, value, compiled
+    first, _ = _timed(partial(_jitted(loss).trace, params, x), frames)
+    again, traced = _timed(partial(_jitted(loss).trace, params, x), frames)
+    lower, lowered = _timed(traced.lower, frames)
+    compile_, compiled = _timed(lowered.compile, frames)
+    return {FIRST: first, AGAIN: again, LOWER: lower, COMPILE: compile_}, compiled
 
 
 def _jitted(loss: Loss) -> Any:
@@ -115,16 +117,18 @@ def _jitted(loss: Loss) -> Any:
     return jax.jit(jax.grad(lambda params, x: loss(params, x)))
 
 
-def _timed(function: Callable[[], Any]) -> tuple[float, Any]:
+def _timed(function: Callable[[], Any], frames: int) -> tuple[float, Any]:
+    """Call `function` below so many more Python frames.
+
+    CPython keeps its stack in chunks of 16 KiB and asks the system for a new one whenever a call
+    crosses an edge. A loop that happens to run at an edge takes up to 1.5 times as long, which
+    says nothing about it; over different depths that evens out.
+    """
+    if frames:
+        return _timed(function, frames - 1)
     start = time.perf_counter()
     value = jax.block_until_ready(function())
     return time.perf_counter() - start, value
-
-
-def _best(function: Callable[[], Any], count: int) -> float:
-    """The best of some timings, after one that does not count."""
-    jax.block_until_ready(function())
-    return min(_timed(function)[0] for _ in range(count))
 
 
 def _program(compiled: Any) -> Program:
