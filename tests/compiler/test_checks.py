@@ -114,6 +114,7 @@ RULES = [
     ("VJP201", annotated("fwd=lambda x: (x, x), bwd=b")),
     ("VJP201", annotated("fwd=w, bwd=b", "def f(x, *, k):", BWD + "def w(x): return x, x\n\n\n")),
     ("VJP202", annotated("bwd=lambda y_t: y_t")),
+    ("VJP202", annotated("bwd=b", rules="@jax.jit\ndef b(t):\n    return t\n\n\n")),
     ("VJP202", annotated("bwd=b, nondiff_argnums=1")),
     ("VJP202", annotated("bwd=b", rules="def b(r, t, *, k): ...\n")),
     (

@@ -16,6 +16,7 @@ from vjpgen.compiler.scopes import Binding, Found, Scope, look_up
 from vjpgen.compiler.signature import Signature, signature_of
 from vjpgen.compiler.values import dotted
 
+_SAME_SIGNATURE = ("staticmethod", "compact", "nowrap", "jit", "named_call")
 Callable_ = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 
 
@@ -70,7 +71,8 @@ class Reference:
     def signature(self) -> Signature | None:
         """Its parameters, where no decorator can have changed them."""
         node = self.definition
-        if node is None or any(name != "staticmethod" for name in self.decorators):
+        unsure = any(name.rpartition(".")[2] not in _SAME_SIGNATURE for name in self.decorators)
+        if node is None or unsure:
             return None
         return signature_of(node.args)
 
