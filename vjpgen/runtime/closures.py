@@ -7,6 +7,7 @@ copies of the functions whose closure cells hold that run's values.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import dis
 import functools
@@ -14,8 +15,10 @@ import types
 from typing import Any
 
 import jax
-from flax.core.scope import Variable
+import numpy as np
+from flax.core.scope import Scope, Variable
 from flax.linen.module import Module
+from jax.core import Tracer
 
 from vjpgen.runtime.leaves import Indexed, Operands
 from vjpgen.runtime.modules import ModuleSet, bound_scope
@@ -41,10 +44,28 @@ class Captures:
     _changed: set[int] = dataclasses.field(default_factory=set)
 
     def scan(self, function: Any) -> frozenset[int]:
-        """Find what `function` has captured; return the operands that it reaches."""
+        """Find what a function, or any value, has captured; return the operands it reaches."""
+        if not _may_hold_values(function):
+            return frozenset()
         self._visit(function, "", None)
-        self._propagate()
         return self._reach(function)
+
+    def settle(self) -> None:
+        """Mark all that holds, however deep, something to replace; after the last scan."""
+        self._changed = {*self._arrays, *self._bound}
+        grown = bool(self._changed)
+        while grown:
+            grown = False
+            for key, parts in self._edges.items():
+                if key not in self._changed and any(part in self._changed for part in parts):
+                    self._changed.add(key)
+                    grown = True
+
+    def release(self) -> None:
+        """Let go of everything, where nothing has to be replaced."""
+        if not self._changed:
+            self._kept.clear()
+            self._edges.clear()
 
     def rebuild(self, function: Any, arrays: Indexed, built: Indexed) -> Any:
         """Return `function` with `arrays` and the modules `built` in place of what it captured."""
@@ -75,17 +96,6 @@ class Captures:
         for label, part in _parts(value):
             edges.append(id(part))
             self._visit(part, label or name, holder)
-
-    def _propagate(self) -> None:
-        """Mark all that holds, however deep, something to replace."""
-        self._changed = {*self._arrays, *self._bound}
-        grown = True
-        while grown:
-            grown = False
-            for key, parts in self._edges.items():
-                if key not in self._changed and any(part in self._changed for part in parts):
-                    self._changed.add(key)
-                    grown = True
 
     def _reach(self, value: Any) -> frozenset[int]:
         seen: set[int] = set()
@@ -138,6 +148,12 @@ class _Rebuild:
                 *[self.value(item) for item in value.args],
                 **{name: self.value(item) for name, item in value.keywords.items()},
             )
+        elif _is_jitted(value):
+            self.done[key] = self.value(value.__wrapped__)  # jit is transparent inside a trace
+        elif _is_plain_object(value):
+            self.done[key] = twin = copy.copy(value)
+            for name, item in vars(value).items():
+                object.__setattr__(twin, name, self.value(item))
         else:
             self.done[key] = jax.tree_util.tree_map(self.value, value)
 
@@ -152,30 +168,33 @@ class _Rebuild:
                 cells.append(new)
             else:
                 cells.append(cell)
-        copy = types.FunctionType(
+        twin = types.FunctionType(
             function.__code__,
             function.__globals__,
             function.__name__,
             None,
             tuple(cells) if function.__closure__ is not None else None,
         )
-        self.done[key] = copy
-        copy.__dict__.update(function.__dict__)
-        copy.__qualname__ = function.__qualname__
-        copy.__module__ = function.__module__
-        copy.__doc__ = function.__doc__
-        copy.__annotations__ = function.__annotations__
+        self.done[key] = twin
+        twin.__dict__.update(function.__dict__)
+        twin.__qualname__ = function.__qualname__
+        twin.__module__ = function.__module__
+        twin.__doc__ = function.__doc__
+        twin.__annotations__ = function.__annotations__
         for cell, content in fresh:
             cell.cell_contents = self.value(content)
         if function.__defaults__:
-            copy.__defaults__ = tuple(self.value(item) for item in function.__defaults__)
+            twin.__defaults__ = tuple(self.value(item) for item in function.__defaults__)
         if function.__kwdefaults__:
-            copy.__kwdefaults__ = {
+            twin.__kwdefaults__ = {
                 name: self.value(item) for name, item in function.__kwdefaults__.items()
             }
 
 
 _EMPTY = object()
+_PLAIN = (str, bytes, int, float, complex, type, types.ModuleType, np.ndarray, np.generic)
+_LIBRARIES = ("jax", "jaxlib", "flax", "numpy")
+_jitted = jax.jit(lambda: None)
 
 
 def _content(cell: types.CellType) -> Any:
@@ -186,18 +205,29 @@ def _content(cell: types.CellType) -> Any:
 
 
 def _may_hold_values(value: Any) -> bool:
-    if isinstance(value, types.FunctionType):
-        library = (value.__module__ or "").partition(".")[0]
-        held = value.__closure__ or value.__defaults__ or value.__kwdefaults__
-        return hasattr(value, RULE) or (bool(held) and library not in ("jax", "jaxlib", "numpy"))
-    if isinstance(value, (types.MethodType, functools.partial)):
-        return True
-    if (
-        isinstance(value, (str, bytes, int, float, complex, type, types.ModuleType))
-        or value is None
-    ):
+    if value is None or isinstance(value, _PLAIN):
         return False
-    return not jax.tree_util.all_leaves([value])
+    if isinstance(value, types.FunctionType):
+        return bool(value.__closure__ or value.__defaults__ or value.__kwdefaults__)
+    if isinstance(value, (types.MethodType, functools.partial)) or _is_jitted(value):
+        return True
+    return _is_plain_object(value) or not jax.tree_util.all_leaves([value])
+
+
+def _is_jitted(value: Any) -> bool:
+    return type(value) is type(_jitted) and hasattr(value, "__wrapped__")
+
+
+def _is_plain_object(value: Any) -> bool:
+    """Tell an object of the user's that holds a tracer; one without is left as it is."""
+    if isinstance(value, (Module, Scope, Variable)) or callable(getattr(value, "lower", None)):
+        return False
+    fields = getattr(value, "__dict__", None)
+    if type(fields) is not dict or type(value).__module__.partition(".")[0] in _LIBRARIES:
+        return False
+    if isinstance(value, types.FunctionType) or not jax.tree_util.all_leaves([value]):
+        return False
+    return any(isinstance(x, Tracer) for x in jax.tree_util.tree_leaves(fields))
 
 
 def _parts(value: Any) -> list[tuple[str, Any]]:
@@ -213,6 +243,10 @@ def _parts(value: Any) -> list[tuple[str, Any]]:
         return [("", value.__func__), (value.__name__, value.__self__)]
     if isinstance(value, functools.partial):
         return [("", value.func), *(("", a) for a in value.args), *value.keywords.items()]
+    if _is_jitted(value):
+        return [("", value.__wrapped__)]
+    if _is_plain_object(value):
+        return list(vars(value).items())
     return [("", leaf) for leaf in jax.tree_util.tree_leaves(value)]
 
 

@@ -123,14 +123,26 @@ def pack(
     return Packed(structure, tuple(entries))
 
 
-def unpack(packed: Packed, arrays: Indexed, bound: Callable[[int], Any] | None = None) -> Any:
-    """Rebuild a packed tree with `arrays` for its operands and `bound(index)` for its modules."""
+def unpack(
+    packed: Packed,
+    arrays: Indexed,
+    bound: Callable[[int], Any] | None = None,
+    revive: Callable[[Any], Any] | None = None,
+) -> Any:
+    """Rebuild a packed tree.
+
+    Args:
+        packed: the tree.
+        arrays: its operands.
+        bound: gives the module with an index.
+        revive: gives a constant anew, around values that it has captured.
+    """
     leaves = []
     for entry in packed.entries:
         if isinstance(entry, Operand):
             leaves.append(arrays[entry.index])
         elif isinstance(entry, Constant):
-            leaves.append(entry.value)
+            leaves.append(entry.value if revive is None else revive(entry.value))
         else:
             assert bound is not None
             leaves.append(bound(entry.index))

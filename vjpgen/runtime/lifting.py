@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
+from flax import traceback_util
 from flax.core.scope import Filter
 from flax.linen.module import wrap_method_once
 
 from vjpgen.runtime.rule import RULE, Missing, Rule
 from vjpgen.runtime.wrapping import wrap
+
+# Users' tracebacks show their own frames, not the runtime's.
+for _path in Path(__file__).parent.glob("*.py"):
+    traceback_util.register_exclusion(str(_path))
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Reference = Callable[[], Callable[..., Any]] | str

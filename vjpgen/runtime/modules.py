@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ from flax.core.scope import Scope, Variable
 from flax.linen import module as linen_module
 from flax.linen.module import Module, wrap_method_once
 
-from vjpgen.runtime.leaves import Bound, Operands, Packed, pack, unpack
+from vjpgen.runtime.leaves import Bound, Constant, Operands, Packed, pack, unpack
 from vjpgen.runtime.scopes import (
     SplitScope,
     build_scope,
@@ -30,13 +31,21 @@ from vjpgen.runtime.scopes import (
 # Every method that Flax wraps shares this code object; the wrapper is known by it.
 _HANDLER_CODE = wrap_method_once(lambda: None).__code__
 
+# Gives a constant anew around the modules that are built: `revive(value, built=modules)`.
+Reviver = Callable[..., Any]
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class BoundEntry:
-    """A module, scope or variable that holds on to a scope."""
+    """How to build a module, scope or variable of the caller: nothing in it is traced.
 
-    original: Any
-    scope: Scope
+    Args:
+        make: gives the thing anew for a scope and, of a module, its attributes.
+        attributes: a module's fields, packed.
+        state: Flax's ephemeral state of a module.
+    """
+
+    make: Callable[..., Any]
     attributes: Packed | None = None
     state: Any = None
 
@@ -50,6 +59,15 @@ def bound_scope(value: Any) -> Scope | None:
     return None
 
 
+def scopes_in(tree: Any) -> list[Scope]:
+    """Return the scopes of the bound modules among the leaves of a tree."""
+    return [
+        scope
+        for leaf in jax.tree_util.tree_leaves(tree)
+        if (scope := bound_scope(leaf)) is not None
+    ]
+
+
 class ModuleSet:
     """The bound modules of one call and the scopes that hold their variables.
 
@@ -59,87 +77,110 @@ class ModuleSet:
 
     def __init__(self, operands: Operands) -> None:
         self.operands = operands
-        self.entries: list[BoundEntry | None] = []
+        self.entries: list[BoundEntry] = []
         self.roots: list[SplitScope] = []
         self.places: list[tuple[int, tuple[str, ...]]] = []
         self._index: dict[Any, int] = {}
+        self._originals: list[Any] = []
+        self._root_scopes: list[Scope] = []
 
     def bind(self, value: Any) -> Bound | None:
         """Take in a leaf; return its reference, or None where it is not bound to a scope."""
-        scope = bound_scope(value)
-        if scope is None:
+        if bound_scope(value) is None:
             return None
-        key = value._id if isinstance(value, (Module, Variable)) else scope
+        key = value._id if isinstance(value, (Module, Variable)) else value
         if key not in self._index:
+            entry = self._entry(value)
             self._index[key] = len(self.entries)
-            self.entries.append(None)
-            self.entries[self._index[key]] = self._entry(value, scope)
+            self.entries.append(entry)
+            self._originals.append(value)
         return Bound(self._index[key])
 
     def find(self, module: Any) -> int | None:
         """Return the index of a module that was taken in."""
         return self._index.get(getattr(module, "_id", None))
 
-    def _entry(self, value: Any, scope: Scope) -> BoundEntry:
-        if not isinstance(value, Module):
-            return BoundEntry(value, scope)
-        value._try_setup(shallow=True)
-        attributes = pack(
-            _attributes(value), self.operands, f"attributes of {type(value).__name__}", self.bind
-        )
-        return BoundEntry(value, scope, attributes, value._state.export())
+    def _entry(self, value: Any) -> BoundEntry:
+        if isinstance(value, Scope):
+            return BoundEntry(lambda scope: scope)
+        if isinstance(value, Variable):
+            make = functools.partial(
+                _make_variable, value.collection, value.name, unbox=value.unbox
+            )
+            return BoundEntry(make)
+        label = f"attributes of {type(value).__name__}"
+        attributes = pack(_attributes(value), self.operands, label, self.bind)
+        return BoundEntry(type(value), attributes, value._state.export())
 
     def split(self) -> None:
         """Move the arrays of all scopes into the operands; nothing is taken in afterwards."""
-        roots, self.places = roots_of([entry.scope for entry in self._all()])
-        many = len(roots) > 1
+        scopes = [bound_scope(original) for original in self._originals]
+        self._root_scopes, self.places = roots_of([scope for scope in scopes if scope is not None])
+        many = len(self._root_scopes) > 1
         self.roots = [
             split_scope(root, self.operands, f"/{'/'.join(root.path)}:" if many else "")
-            for root in roots
+            for root in self._root_scopes
+        ]
+
+    def constants(self, start: int) -> list[Any]:
+        """Return the untraced values in the attributes of all modules from the `start`-th on."""
+        return [
+            leaf.value
+            for entry in self.entries[start:]
+            if entry.attributes is not None
+            for leaf in entry.attributes.entries
+            if isinstance(leaf, Constant)
         ]
 
     def build(
-        self, arrays: Sequence[Any], flags: Mapping[str, Any], *, writable: bool = True
+        self,
+        arrays: Sequence[Any],
+        flags: Mapping[str, Any],
+        *,
+        writable: bool = True,
+        revive: Reviver | None = None,
     ) -> BuiltModules:
-        """Build every module anew around `arrays`."""
+        """Build every module anew around `arrays`.
+
+        Args:
+            arrays: the operands.
+            flags: Flax's scope flags, in addition to the scopes' own.
+            writable: False gives read-only modules without rngs.
+            revive: gives a constant anew for the modules built so far.
+        """
         roots = [build_scope(root, arrays, flags, writable=writable) for root in self.roots]
         scopes = [descend(roots[index], path) for index, path in self.places]
-        built: dict[int, Any] = {}
-
-        def get(index: int) -> Any:
-            if index not in built:
-                built[index] = self._build(self._all()[index], scopes[index], arrays, get)
-            return built[index]
-
-        for index in range(len(self.entries)):
-            get(index)
-        return BuiltModules(roots, [built[index] for index in range(len(self.entries))])
-
-    def _build(
-        self, entry: BoundEntry, scope: Scope, arrays: Sequence[Any], get: Callable[[int], Any]
-    ) -> Any:
-        original = entry.original
-        if isinstance(original, Scope):
-            return scope
-        if isinstance(original, Variable):
-            return Variable(scope, original.collection, original.name, unbox=original.unbox)
-        assert entry.attributes is not None
-        clone = original.clone(parent=scope, **unpack(entry.attributes, arrays, get))
-        object.__setattr__(clone, "_state", entry.state.export())
-        return clone
-
-    def _all(self) -> list[BoundEntry]:
-        return [entry for entry in self.entries if entry is not None]
+        modules: list[Any] = []
+        for entry, scope in zip(self.entries, scopes, strict=True):
+            if entry.attributes is None:
+                modules.append(entry.make(scope))
+                continue
+            constant = None if revive is None else functools.partial(revive, built=modules)
+            attributes = unpack(entry.attributes, arrays, modules.__getitem__, constant)
+            module = entry.make(parent=scope, **attributes)
+            object.__setattr__(module, "_state", entry.state.export())
+            modules.append(module)
+        return BuiltModules(roots, modules)
 
     def publish(
         self, variables: Sequence[Any], counters: Sequence[Any], states: Sequence[Any]
     ) -> None:
         """Write what a run changed back to the caller's scopes and modules."""
-        for root, changed, count in zip(self.roots, variables, counters, strict=True):
-            publish(root.scope, changed, count)
-        for entry, state in zip(self._all(), states, strict=True):
+        for scope, changed, count in zip(self._root_scopes, variables, counters, strict=True):
+            publish(scope, changed, count)
+        for original, state in zip(self._originals, states, strict=True):
             if state is not None:
-                entry.original._state.reimport(state)
+                original._state.reimport(state)
+
+    def release(self) -> None:
+        """Let go of the caller's modules and scopes; building anew needs none of them."""
+        self._originals.clear()
+        self._root_scopes.clear()
+        self._index.clear()
+
+
+def _make_variable(collection: str, name: str, scope: Scope, *, unbox: bool) -> Variable[Any]:
+    return Variable(scope, collection, name, unbox=unbox)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -159,7 +200,10 @@ class BuiltModules:
 
     def states(self) -> list[Any]:
         """Return Flax's ephemeral state of each module; None for what has none."""
-        return [getattr(module, "_state", None) for module in self.modules]
+        return [
+            module._state.export() if isinstance(module, Module) else None
+            for module in self.modules
+        ]
 
     def invalidate(self) -> None:
         """Close the scopes: whatever kept one gets Flax's own error from here on."""
@@ -188,6 +232,23 @@ def attribute_modules(entry: BoundEntry) -> Iterator[tuple[str, int]]:
         if isinstance(leaf, Bound):
             words = [str(getattr(k, "key", getattr(k, "idx", getattr(k, "name", k)))) for k in path]
             yield "_".join(words), leaf.index
+
+
+class AmbientNeededError(Exception):
+    """A rule makes modules in the module around it, which is none of its arguments."""
+
+
+class _Guard(Module):
+    """Stands for the ambient module in a run that was not given it; any use of it tells so."""
+
+
+def _raise_needed(_: Any, name: str) -> Any:
+    raise AmbientNeededError(name)
+
+
+# Set on the finished class, so that Flax does not take it for a method of the module.
+_Guard.__getattribute__ = _raise_needed  # pyright: ignore[reportAttributeAccessIssue]
+GUARD = object.__new__(_Guard)
 
 
 def ambient_module() -> Any:

@@ -21,6 +21,7 @@ class Outcome:
         variables: for each root scope its mutable collections, packed likewise.
         width: the number of flat outputs that belong to `output`.
         labels: for each flat output the words that name it.
+        types: shape and dtype of each flat output.
         unchanged: flat outputs that are an operand as it came in.
         counters: rng counters of the root scopes after the run.
         states: Flax's ephemeral state of each module after the run.
@@ -30,9 +31,15 @@ class Outcome:
     variables: list[Any]
     width: int
     labels: list[str]
+    types: list[Any]
     unchanged: dict[int, int]
     counters: list[Any]
     states: list[Any]
+
+
+def type_of(array: Any) -> jax.ShapeDtypeStruct:
+    """Return an array's shape and dtype, without the array."""
+    return jax.ShapeDtypeStruct(array.shape, array.dtype)
 
 
 @dataclasses.dataclass

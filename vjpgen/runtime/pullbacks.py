@@ -12,12 +12,7 @@ import numpy as np
 from vjpgen.runtime.errors import TangentError
 from vjpgen.runtime.leaves import Operand, is_differentiable
 from vjpgen.runtime.outcomes import Outcome
-from vjpgen.runtime.tangents import Slot, fill, instantiate
-
-
-def type_of(array: Any) -> jax.ShapeDtypeStruct:
-    """Return an array's shape and dtype, without the array."""
-    return jax.ShapeDtypeStruct(array.shape, array.dtype)
+from vjpgen.runtime.tangents import Slot, fill, instantiate, type_text
 
 
 @jax.tree_util.register_pytree_node_class
@@ -53,7 +48,11 @@ class Pullback:
 def _cotangent(value: Any, kind: Any) -> Any:
     if not is_differentiable(kind):
         return np.zeros(kind.shape, jax.dtypes.float0)
-    return jax.numpy.zeros(kind.shape, kind.dtype) if value is None else instantiate(value)
+    if value is None or getattr(value, "dtype", None) == jax.dtypes.float0:
+        return jax.numpy.zeros(kind.shape, kind.dtype)
+    if isinstance(value, (int, float, complex)):
+        return jax.numpy.asarray(value, kind.dtype)
+    return instantiate(value)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -104,18 +103,35 @@ class VjpFunction:
 def _flat_cotangents(spec: VjpSpec, cotangent: Any) -> list[Any]:
     """Flatten the output's cotangent; None stands for a subtree of zeros."""
     outcome = spec.outcome
-    structure = outcome.output.structure
     if cotangent is None:
         return [None] * outcome.width
     try:
-        leaves = structure.flatten_up_to(cotangent)
+        leaves = outcome.output.structure.flatten_up_to(cotangent)
     except ValueError:
         raise TangentError(
-            f"{spec.title}: the vjp function was called with a cotangent of another "
-            "structure than the output's"
+            f"{spec.title}: the vjp function was called with {type_text(cotangent)}, which has "
+            "another structure than the function's output"
         ) from None
-    return [
+    flat = [
         leaf
         for leaf, entry in zip(leaves, outcome.output.entries, strict=True)
         if isinstance(entry, Operand)
     ]
+    for leaf, kind, label in zip(flat, outcome.types, outcome.labels, strict=False):
+        if not _fits(leaf, kind):
+            raise TangentError(
+                f"{spec.title}: the vjp function was called with a cotangent that does not fit "
+                f"the function's output:\n  {label}: expected {type_text(kind)}, "
+                f"not {type_text(leaf)}"
+            )
+    return flat
+
+
+def _fits(cotangent: Any, kind: Any) -> bool:
+    if cotangent is None or not is_differentiable(kind):
+        return True
+    if isinstance(cotangent, (int, float, complex)):
+        return kind.shape == ()
+    value = getattr(cotangent, "aval", cotangent)
+    found = getattr(value, "shape", None), getattr(value, "dtype", None)
+    return found == (kind.shape, kind.dtype) or found[1] == jax.dtypes.float0

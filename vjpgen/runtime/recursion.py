@@ -14,7 +14,6 @@ from typing import Any
 import jax
 from flax.core.scope import Scope
 
-from vjpgen.runtime.modules import bound_scope
 from vjpgen.runtime.rule import Rule
 
 _FLAG = "vjpgen_primal"
@@ -29,13 +28,13 @@ def marks(rule: Rule, scopes: Sequence[Scope]) -> Mapping[str, Any]:
     return {_FLAG: tuple(sorted(known | {_mark(rule, scope) for scope in scopes}))}
 
 
-def is_primal_call(rule: Rule, slots: Sequence[Any]) -> bool:
-    """Tell whether a call of `rule`'s function comes from its own rules."""
-    scopes = [
-        scope
-        for leaf in jax.tree_util.tree_leaves(list(slots))
-        if (scope := bound_scope(leaf)) is not None
-    ]
+def is_primal_call(rule: Rule, scopes: Sequence[Scope]) -> bool:
+    """Tell whether a call of `rule`'s function comes from its own rules.
+
+    Args:
+        rule: the rule.
+        scopes: the scopes of the modules among the arguments.
+    """
     if any(_mark(rule, scope) in _marks_of(scope) for scope in scopes):
         return True
     return not scopes and rule.key in (_running.value or ())

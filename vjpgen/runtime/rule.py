@@ -92,8 +92,16 @@ class Rule:
             given = self.signature.bind(*args, **kwargs).arguments
         except TypeError:
             return self  # `bind` says it better
+        names = list(self.signature.parameters)
+        nondiff = tuple(names[n] for n in self.nondiff_argnums if n < len(names))
         kept = [part for name, part in self.signature.parameters.items() if name in given]
-        return dataclasses.replace(self, signature=self.signature.replace(parameters=kept))
+        return dataclasses.replace(
+            self,
+            signature=self.signature.replace(parameters=kept),
+            # numbers count the parameters that there were; beyond them, those of `*args`
+            nondiff_argnums=tuple(n for n in self.nondiff_argnums if n >= len(names)),
+            nondiff_argnames=(*self.nondiff_argnames, *nondiff),
+        )
 
     def bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Slots, Form]:
         """Bind a call: one slot a parameter, in the signature's order, defaults filled in."""

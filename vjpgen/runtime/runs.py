@@ -14,11 +14,19 @@ from jax.custom_derivatives import CustomVJPPrimal, SymbolicZero
 from vjpgen.runtime.errors import TangentError
 from vjpgen.runtime.leaves import Constant, Operand, Operands, is_differentiable, pack, unpack
 from vjpgen.runtime.modules import BuiltModules, method_context
-from vjpgen.runtime.outcomes import Made, Outcome, Saved, SavedMeta, with_modules, with_snapshots
-from vjpgen.runtime.pullbacks import Pullback, VjpFunction, VjpSpec, type_of
+from vjpgen.runtime.outcomes import (
+    Made,
+    Outcome,
+    Saved,
+    SavedMeta,
+    type_of,
+    with_modules,
+    with_snapshots,
+)
+from vjpgen.runtime.pullbacks import Pullback, VjpFunction, VjpSpec
 from vjpgen.runtime.scopes import pack_skeleton
 from vjpgen.runtime.snapshots import Snapshot
-from vjpgen.runtime.tangents import instantiate, merge, missing_error
+from vjpgen.runtime.tangents import instantiate, merge, missing_error, type_text
 
 if TYPE_CHECKING:
     from vjpgen.runtime.splitting import Split
@@ -62,6 +70,7 @@ class PrimalRun:
             variables,
             width,
             flat.labels,
+            [type_of(array) for array in flat.arrays],
             {
                 place: incoming[id(array)]
                 for place, array in enumerate(flat.arrays)
@@ -71,7 +80,12 @@ class PrimalRun:
             self._built.states(),
         )
         self._split._latest = self.made.outcome
+        self._compare()
         return tuple(flat.arrays)
+
+    def _compare(self) -> None:
+        """Remember what the primal returns, for the forward rule to be compared with."""
+        self._split._of_primal = self.made.get()
 
 
 class ForwardRun(PrimalRun):
@@ -172,6 +186,11 @@ class ForwardRun(PrimalRun):
             return flat
         return super().outputs(output)
 
+    def _compare(self) -> None:
+        primal, forward = self._split._of_primal, self.made.get()
+        if primal is not None:
+            _check_output(self._split.rule.title, primal, forward)
+
     def residuals(self, residuals: Any) -> Saved:
         """Keep the residuals, and what the backward run needs besides, for `jax.custom_vjp`."""
         split = self._split
@@ -192,6 +211,30 @@ class ForwardRun(PrimalRun):
             everything = pack(self._all_vjp, kept, "autodiff")
         meta = SavedMeta(packed, places, snapshot, everything, self.made, len(kept.arrays))
         return Saved(tuple(kept.arrays), meta)
+
+
+def _check_output(title: str, primal: Outcome, forward: Outcome) -> None:
+    """Raise where a forward rule returns something else than its primal."""
+    advice = "; the first of the pair that it returns must be the primal's output"
+    if forward.output.structure != primal.output.structure:
+        found = unpack(forward.output, forward.types)
+        wanted = unpack(primal.output, primal.types)
+        raise TypeError(
+            f"the forward rule of {title} returned {type_text(found)} as output, where its primal "
+            f"returns {type_text(wanted)}{advice}"
+        )
+    if forward.labels != primal.labels:
+        differing = sorted(set(forward.labels) ^ set(primal.labels))
+        raise TypeError(
+            f"the forward rule of {title} updates other variables than its primal: "
+            f"{', '.join(differing)}; call the module in it as the primal does"
+        )
+    for label, found, wanted in zip(forward.labels, forward.types, primal.types, strict=True):
+        if (found.shape, found.dtype) != (wanted.shape, wanted.dtype):
+            raise TypeError(
+                f"the forward rule of {title} returned another output than its primal: "
+                f"{label}: expected {type_text(wanted)}, not {type_text(found)}{advice}"
+            )
 
 
 def _as_primal(leaf: Any) -> Any:

@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from flax.core.scope import Scope, in_filter
+from flax.core.scope import Filter, Scope, in_filter
 
 from vjpgen.runtime.leaves import Operands, Packed, pack, unpack
 
@@ -21,9 +21,13 @@ Skeleton = dict[str, Any]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class SplitScope:
-    """One scope of the caller without its arrays."""
+    """How to build one scope of the caller: nothing in it is traced."""
 
-    scope: Scope
+    name: str | None
+    path: tuple[str, ...]
+    debug_path: tuple[str, ...]
+    mutable: Filter
+    flags: Mapping[str, Any]
     variables: Skeleton
     rngs: Packed
     counters: dict[Any, Any]
@@ -36,17 +40,25 @@ def split_scope(scope: Scope, operands: Operands, label: str) -> SplitScope:
         name: pack_skeleton(collection, operands, f"{label}{name}")
         for name, collection in scope._variables.items()
     }
-    rngs = pack(dict(scope.rngs), operands, f"{label}rng")
-    return SplitScope(scope, variables, rngs, _copy_counters(scope.rng_counters))
+    return SplitScope(
+        scope.name,
+        scope.path,
+        scope.debug_path,
+        scope.mutable,
+        scope.flags,
+        variables,
+        pack(dict(scope.rngs), operands, f"{label}rng"),
+        _copy_counters(scope.rng_counters),
+    )
 
 
 def build_scope(
     split: SplitScope, arrays: Sequence[Any], flags: Mapping[str, Any], *, writable: bool = True
 ) -> Scope:
-    """Build the scope again around `arrays`, apart from the caller's.
+    """Build a scope around `arrays`, apart from the caller's.
 
     Args:
-        split: the scope as it was split.
+        split: the caller's scope as it was split.
         arrays: the operands.
         flags: Flax's scope flags, in addition to the scope's own.
         writable: False gives a scope without rngs whose variables cannot change.
@@ -54,12 +66,12 @@ def build_scope(
     scope = Scope(
         {name: unpack_skeleton(tree, arrays) for name, tree in split.variables.items()},
         rngs=unpack(split.rngs, arrays) if writable else {},
-        name=split.scope.name,
-        mutable=split.scope.mutable if writable else False,
+        name=split.name,
+        mutable=split.mutable if writable else False,
         parent=None,
-        path=split.scope.path,
-        debug_path=split.scope.debug_path,
-        flags={**split.scope.flags, **flags},
+        path=split.path,
+        debug_path=split.debug_path,
+        flags={**split.flags, **flags},
     )
     if writable:
         scope.rng_counters = _copy_counters(split.counters)

@@ -36,6 +36,7 @@ class Snapshot:
         modules = ModuleSet(operands)
         packed = pack(tree, operands, "", modules.bind)
         modules.split()
+        modules.release()
         return Snapshot(tuple(operands.arrays), _Taken(modules, packed))
 
     def module(self, flags: Mapping[str, Any] | None = None) -> Any:

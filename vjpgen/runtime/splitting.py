@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -32,15 +33,16 @@ from vjpgen.runtime.leaves import (
 )
 from vjpgen.runtime.liveness import depends_on
 from vjpgen.runtime.modules import (
+    GUARD,
     BuiltModules,
     ModuleSet,
     ambient,
     ambient_module,
     attribute_modules,
+    scopes_in,
     unwrap_handler,
 )
-from vjpgen.runtime.outcomes import Outcome, Saved
-from vjpgen.runtime.pullbacks import type_of
+from vjpgen.runtime.outcomes import Outcome, Saved, type_of
 from vjpgen.runtime.recursion import marks, own_rules_of
 from vjpgen.runtime.rule import Form, Rule, Slots
 from vjpgen.runtime.runs import BackwardRun, ForwardRun, PrimalRun
@@ -64,9 +66,10 @@ class Split:
         rule: the rule of the function.
         slots: the arguments, one for each parameter.
         form: how the function was called.
+        with_ambient: whether the rule makes modules in the module around it.
     """
 
-    def __init__(self, rule: Rule, slots: Slots, form: Form) -> None:
+    def __init__(self, rule: Rule, slots: Slots, form: Form, with_ambient: bool) -> None:
         self.rule = rule
         self.form = form
         self._operands = Operands()
@@ -75,19 +78,19 @@ class Split:
             pack(slot, self._operands, name, self._modules.bind)
             for name, slot in zip(rule.signature.parameters, slots, strict=True)
         ]
-        self._marks = marks(rule, self._bound_originals())
+        self._marks = marks(rule, scopes_in(slots))
         self._captures = Captures(self._operands, self._modules)
         self._captures.scan(rule.primal)
         self._forward = self._resolve(rule.forward, slots)
         self._backward = self._resolve(rule.backward, slots)
-        self._ambient = self._modules.find(ambient_module())
+        self._outer = self._take_ambient(with_ambient)
+        self._scan_constants()
         self._modules.split()
-        self._expected = self._slot_trees()
-        self._slotted = {
-            handle.operand for slot in self._expected for handle in handles(slot.expected)
-        }
+        self.slots = self._slot_trees()
+        self._slotted = {handle.operand for slot in self.slots for handle in handles(slot.expected)}
         self.types = tuple(type_of(array) for array in self._operands.arrays)
         self._latest: Outcome | None = None
+        self._of_primal: Outcome | None = None
 
     @property
     def operands(self) -> tuple[Any, ...]:
@@ -137,12 +140,19 @@ class Split:
         return unpack(outcome.output, outputs), (variables, outcome.counters, outcome.states)
 
     def publish(self, state: Any) -> None:
-        """Write updated variables, rng counters and names back to the caller's modules."""
+        """Write updated variables, rng counters and names back to the caller's modules.
+
+        The call is over then: what it holds of the caller is let go, lest a trace that is kept
+        keeps the caller's arrays.
+        """
         self._modules.publish(*state)
+        self._modules.release()
+        self._captures.release()
+        self._operands.arrays.clear()
 
     # -- what the call can differentiate -----------------------------------------------------
 
-    @property
+    @functools.cached_property
     def symbolic_zeros(self) -> bool:
         """Whether JAX has to tell which values are differentiated."""
         if self.rule.symbolic_zeros:
@@ -153,9 +163,9 @@ class Split:
 
     @property
     def _may_update(self) -> bool:
-        return any(not is_filter_empty(root.scope.mutable) for root in self._modules.roots)
+        return any(not is_filter_empty(root.mutable) for root in self._modules.roots)
 
-    @property
+    @functools.cached_property
     def unslotted(self) -> list[int]:
         """The differentiable operands that the rule has no slot for."""
         return [
@@ -181,14 +191,24 @@ class Split:
     def complain(self, labels: Sequence[str], what: str) -> None:
         """Warn of, or raise, tangents that the rule drops."""
         names = ", ".join(dict.fromkeys(labels))
+        hint = self._grad_vars_hint()
         message = (
             f"{self.rule.title} drops the gradient of {names}: {what}, but the rule has no slot "
             "for it, so its gradient is zero; pass it as an argument, name its collection in "
-            "grad_vars, or write missing=autodiff or missing=zero in the annotation"
+            f"grad_vars, or write missing=autodiff or missing=zero in the annotation{hint}"
         )
         if self.rule.missing == "error":
             raise TangentError(message)
         warnings.warn(message, DroppedTangentWarning, stacklevel=2)
+
+    def _grad_vars_hint(self) -> str:
+        """Say that `grad_vars` names no collection that there is: a misspelling, most likely."""
+        found = sorted({name for root in self._modules.roots for name in root.variables})
+        if not found or any(in_filter(self.rule.grad_vars, name) for name in found):
+            return ""
+        return (
+            f" (grad_vars={self.rule.grad_vars!r} is none of the collections: {', '.join(found)})"
+        )
 
     def _flat_output(self, operands: Sequence[Any]) -> tuple[Any, ...]:
         """The primal's differentiable outputs, flat."""
@@ -209,20 +229,37 @@ class Split:
         function = unwrap_handler(function)
         return RuleFunction(function, method, self._captures.scan(function))
 
-    def _bound_originals(self) -> list[Any]:
-        found = []
+    def _take_ambient(self, needed: bool) -> Any:
+        """Return the reference of the module around the call; a guard where it was not given."""
+        module = ambient_module()
+        if module is None:
+            return None
+        if module is not GUARD and needed:
+            return self._modules.bind(module)
+        found = None if module is GUARD else self._modules.find(module)
+        return GUARD if found is None else Bound(found)
+
+    def _scan_constants(self) -> None:
+        """Find what callables among the arguments and the modules' fields have captured."""
         for packed in self._slots:
             for entry in packed.entries:
-                if isinstance(entry, Bound):
-                    bound = self._modules.entries[entry.index]
-                    assert bound is not None
-                    found.append(bound.scope)
-        return found
+                if isinstance(entry, Constant):
+                    self._captures.scan(entry.value)
+        scanned = 0
+        while scanned < len(self._modules.entries):  # a scan can find further modules
+            constants = self._modules.constants(scanned)
+            scanned = len(self._modules.entries)
+            for constant in constants:
+                self._captures.scan(constant)
+        self._captures.settle()
 
     @contextlib.contextmanager
     def _open(self, operands: Sequence[Any], flags: Mapping[str, Any]) -> Iterator[BuiltModules]:
-        built = self._modules.build(operands, flags)
-        outer = built.modules[self._ambient] if self._ambient is not None else None
+        revive = functools.partial(self._captures.rebuild, arrays=operands)
+        built = self._modules.build(operands, flags, revive=revive)
+        outer = self._outer
+        if isinstance(outer, Bound):
+            outer = built.modules[outer.index]
         try:
             with ambient(outer):
                 yield built
@@ -231,7 +268,9 @@ class Split:
 
     def build_slots(self, operands: Sequence[Any], built: BuiltModules) -> list[Any]:
         """Build the arguments, one a parameter."""
-        return [unpack(packed, operands, built.modules.__getitem__) for packed in self._slots]
+        modules = built.modules
+        revive = functools.partial(self._captures.rebuild, arrays=operands, built=modules)
+        return [unpack(p, operands, modules.__getitem__, revive) for p in self._slots]
 
     def rebuild(self, function: Any, operands: Indexed, built: Indexed) -> Any:
         """Return `function` with this run's values in place of what it captured."""
@@ -267,9 +306,7 @@ class Split:
                 for step in path:
                     tree = tree.get(step, {}) if isinstance(tree, dict) else {}
                 found[name] = map_skeleton(self._handles, tree)
-        entry = self._modules.entries[index]
-        assert entry is not None
-        for attribute, other in attribute_modules(entry):
+        for attribute, other in attribute_modules(self._modules.entries[index]):
             place = self._modules.places[other]
             if place[0] != root or place[1][: len(path)] != path:
                 for name, tree in self._collections(other).items():
@@ -281,12 +318,7 @@ class Split:
             packed.structure, [self._handle(entry) for entry in packed.entries]
         )
 
-    @property
-    def slots(self) -> list[Slot]:
-        """The tangent slots."""
-        return self._expected
-
-    @property
+    @functools.cached_property
     def nondiff(self) -> list[Packed]:
         """The arguments without a slot, in order."""
         packed = []

@@ -245,7 +245,7 @@ class _Walk:
                     f"not {type_text(given)}"
                 )
             self._add(operand, None)
-        elif isinstance(given, (bool, int, float, complex)) and primal.shape == ():
+        elif type(given) in (int, float, complex) and primal.shape == ():
             if isinstance(given, complex) and not jnp.issubdtype(primal.dtype, np.complexfloating):
                 self._mismatch(primal, given, path)
             else:

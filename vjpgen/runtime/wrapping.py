@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
-from flax.linen.module import Module
+from flax.core.scope import Scope
 
-from vjpgen.runtime.modules import bound_scope
+from vjpgen.runtime.modules import GUARD, AmbientNeededError, ambient_module, scopes_in
 from vjpgen.runtime.recursion import is_primal_call
 from vjpgen.runtime.rule import RULE, Form, Rule
+
+# Rules, by key, that make modules in a module around them that is none of their arguments.
+_needing_ambient: set[str] = set()
 
 
 class LiftedCall:
@@ -23,24 +27,38 @@ class LiftedCall:
         """Split the call's arguments, one a parameter; returns a `splitting.Split`."""
         from vjpgen.runtime.splitting import Split  # it rebuilds lifted functions: it needs `wrap`
 
-        return Split(self._rule, slots, self._form)
+        return Split(self._rule, slots, self._form, self._rule.key in _needing_ambient)
 
 
 def wrap(rule: Rule) -> Any:
-    """Make the function that users call; it finds its rule in its own attribute `RULE`."""
+    """Make the function that users call; it finds its rule in its own attribute `RULE`.
+
+    While a module is initialized the primal runs as it is: nothing is differentiated, and
+    transforms such as `nn.scan` see how parameters are made.
+    """
 
     @functools.wraps(rule.primal)
     def call(*args: Any, **kwargs: Any) -> Any:
         now: Rule = call.__dict__[RULE].for_call(args, kwargs)
         slots, form = now.bind(args, kwargs)
-        if _is_unbound(slots) or is_primal_call(now, slots):
+        scopes = scopes_in(slots)
+        if is_primal_call(now, scopes) or _is_initializing(scopes):
             return now.primal(*args, **kwargs)
+        try:
+            return now.lifted(LiftedCall(now, form), *slots)
+        except AmbientNeededError:
+            if now.key in _needing_ambient:
+                raise
+        # The first time that a rule turns out to make modules around it, it runs once more.
+        _needing_ambient.add(now.key)
         return now.lifted(LiftedCall(now, form), *slots)
 
     call.__dict__[RULE] = rule
     return call
 
 
-def _is_unbound(slots: tuple[Any, ...]) -> bool:
-    """Tell whether the function is called on a module outside of `init` and `apply`."""
-    return bool(slots) and isinstance(slots[0], Module) and bound_scope(slots[0]) is None
+def _is_initializing(scopes: Sequence[Scope]) -> bool:
+    module = ambient_module()
+    if module is not None and module is not GUARD and module.scope is not None:
+        scopes = [*scopes, module.scope]
+    return any(scope.flags.get("initializing") for scope in scopes)

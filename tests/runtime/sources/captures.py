@@ -1,0 +1,143 @@
+"""Values that reach a rule by other ways than its arguments."""
+
+from __future__ import annotations
+
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+
+def identity(vjp_fn, y_t):
+    return vjp_fn(y_t)
+
+
+def times(w, z):
+    return w * z
+
+
+class Wrapped(nn.Module):
+    """Functions of a traced value, wrapped in ways of Python and JAX."""
+
+    kind: str
+
+    @nn.compact
+    def __call__(self, x):
+        w = jnp.sin(x).sum()
+        g: Any = {
+            "vmap": jax.vmap(lambda z: z * w),
+            "jit": jax.jit(lambda z: z * w),
+            "partial": partial(times, w),
+            "object": SimpleNamespace(w=w),
+            "list": [w],
+            "default": lambda z, w=w: z * w,
+        }[self.kind]
+
+        # custom-vjp: bwd=identity, missing=autodiff
+        def f(x):
+            if self.kind == "object":
+                return x * g.w
+            return x * g[0] if self.kind == "list" else g(x)
+
+        return f(x)
+
+
+class Callback(nn.Module):
+    """A function as argument and as field, each with a captured traced value."""
+
+    act: Any = None
+
+    # custom-vjp: bwd=identity, missing=autodiff
+    @nn.compact
+    def __call__(self, x, g):
+        x = nn.Dense(3)(x)
+        return g(x) + (x if self.act is None else self.act(x))
+
+
+class Outer(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        w = jnp.sin(x).sum()
+        return Callback(lambda z: z / w)(x, lambda z: z * w)
+
+
+class Ambient(nn.Module):
+    """A rule that makes submodules of the module around it, which is none of its arguments."""
+
+    @nn.compact
+    def __call__(self, x):
+        x = nn.Dense(3)(x)
+
+        # custom-vjp: bwd=identity, missing=autodiff
+        def f(x):
+            return nn.Dense(4)(x)
+
+        return nn.Dense(2)(f(x))
+
+
+class Unbound(nn.Module):
+    """Needs no variables, so it is called as it is, without `apply`."""
+
+    # custom-vjp: fwd=through, bwd=back
+    def __call__(self, x):
+        return jnp.round(x)
+
+    def through(self, x):
+        return self(x), None
+
+    def back(self, _, y_t):
+        return None, y_t
+
+
+# custom-vjp: bwd=seven
+def applied(module, variables, x):
+    return module.apply(variables, x).sum()
+
+
+def seven(vjp_fn, y_t):
+    return jax.tree.map(lambda t: 7 * t, vjp_fn(y_t))
+
+
+class Cell(nn.Module):
+    # custom-vjp: bwd=identity
+    @nn.compact
+    def __call__(self, carry, x):
+        carry = nn.tanh(nn.Dense(3)(carry) + x)
+        return carry, carry
+
+
+class Mismatch(nn.Module):
+    """Forward rules that return something else than their primal."""
+
+    kind: str
+
+    @nn.compact
+    def __call__(self, x):
+        # custom-vjp: fwd=fwd, bwd=bwd
+        def f(mdl, x):
+            return {"a": mdl(x)}
+
+        def fwd(mdl, x):
+            y, vjp_fn = nn.vjp(f, mdl, x)
+            if self.kind == "structure":
+                return {"b": y["a"]}, vjp_fn
+            if self.kind == "dtype":
+                return {"a": y["a"].astype(jnp.bfloat16)}, vjp_fn
+            return jnp.zeros(()) if self.kind == "pair" else (y, vjp_fn)
+
+        def bwd(vjp_fn, y_t):
+            return vjp_fn(y_t)
+
+        return f(nn.Dense(3), x)
+
+
+def badly(vjp_fn, y_t):
+    return vjp_fn(y_t.astype(jnp.bfloat16))
+
+
+# custom-vjp: bwd=badly
+def bad(x):
+    return jnp.sin(x)
