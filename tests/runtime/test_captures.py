@@ -50,6 +50,16 @@ def test_callables_and_ambient_modules(captures, name):
         assert_same(derive(lifted, variables, wrap), derive(plain, variables, wrap), rtol=1e-5)
 
 
+def test_the_ambient_module_is_taken_only_where_it_is_needed(captures):
+    from vjpgen.runtime import wrapping
+
+    module = captures.lifted.Ambient()
+    variables = module.init(KEY, X)
+    module.apply(variables, X)
+    assert any("Ambient" in key for key in wrapping._needing_ambient)
+    assert not any("Callback" in key for key in wrapping._needing_ambient)
+
+
 def test_a_module_that_is_not_bound_keeps_its_rule(captures):
     for wrap in (lambda f: f, jax.jit):
         found = wrap(jax.grad(lambda x: captures.lifted.Unbound()(x).sum()))(X)

@@ -19,6 +19,7 @@ from flax.linen.module import Module, wrap_method_once
 
 from vjpgen.runtime.leaves import Bound, Constant, Operands, Packed, pack, unpack
 from vjpgen.runtime.scopes import (
+    CounterCopies,
     SplitScope,
     build_scope,
     descend,
@@ -117,8 +118,9 @@ class ModuleSet:
         scopes = [bound_scope(original) for original in self._originals]
         self._root_scopes, self.places = roots_of([scope for scope in scopes if scope is not None])
         many = len(self._root_scopes) > 1
+        copies = CounterCopies()
         self.roots = [
-            split_scope(root, self.operands, f"/{'/'.join(root.path)}:" if many else "")
+            split_scope(root, self.operands, f"/{'/'.join(root.path)}:" if many else "", copies)
             for root in self._root_scopes
         ]
 
@@ -148,7 +150,8 @@ class ModuleSet:
             writable: False gives read-only modules without rngs.
             revive: gives a constant anew for the modules built so far.
         """
-        roots = [build_scope(root, arrays, flags, writable=writable) for root in self.roots]
+        copies = CounterCopies()
+        roots = [build_scope(root, arrays, flags, copies, writable=writable) for root in self.roots]
         scopes = [descend(roots[index], path) for index, path in self.places]
         modules: list[Any] = []
         for entry, scope in zip(self.entries, scopes, strict=True):
@@ -242,7 +245,9 @@ class _Guard(Module):
     """Stands for the ambient module in a run that was not given it; any use of it tells so."""
 
 
-def _raise_needed(_: Any, name: str) -> Any:
+def _raise_needed(guard: Any, name: str) -> Any:
+    if name == "__class__":  # it is a module, to all who ask
+        return type(guard)
     raise AmbientNeededError(name)
 
 

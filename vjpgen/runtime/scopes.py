@@ -33,7 +33,9 @@ class SplitScope:
     counters: dict[Any, Any]
 
 
-def split_scope(scope: Scope, operands: Operands, label: str) -> SplitScope:
+def split_scope(
+    scope: Scope, operands: Operands, label: str, counters: CounterCopies
+) -> SplitScope:
     """Move the arrays and rng keys of a scope into `operands`."""
     scope._populate_collections()
     variables = {
@@ -48,12 +50,17 @@ def split_scope(scope: Scope, operands: Operands, label: str) -> SplitScope:
         scope.flags,
         variables,
         pack(dict(scope.rngs), operands, f"{label}rng"),
-        _copy_counters(scope.rng_counters),
+        counters.copy(scope.rng_counters),
     )
 
 
 def build_scope(
-    split: SplitScope, arrays: Sequence[Any], flags: Mapping[str, Any], *, writable: bool = True
+    split: SplitScope,
+    arrays: Sequence[Any],
+    flags: Mapping[str, Any],
+    counters: CounterCopies,
+    *,
+    writable: bool = True,
 ) -> Scope:
     """Build a scope around `arrays`, apart from the caller's.
 
@@ -61,6 +68,7 @@ def build_scope(
         split: the caller's scope as it was split.
         arrays: the operands.
         flags: Flax's scope flags, in addition to the scope's own.
+        counters: copies the rng counters; one for all scopes of a run.
         writable: False gives a scope without rngs whose variables cannot change.
     """
     scope = Scope(
@@ -74,7 +82,7 @@ def build_scope(
         flags={**split.flags, **flags},
     )
     if writable:
-        scope.rng_counters = _copy_counters(split.counters)
+        scope.rng_counters = counters.copy(split.counters)
     return scope
 
 
@@ -138,11 +146,19 @@ def map_skeleton(function: Callable[[Packed], Any], tree: Any) -> Any:
     return function(tree)
 
 
-def _copy_counters(counters: Mapping[Any, Any]) -> dict[Any, Any]:
-    return {
-        key: _copy_counters(value) if isinstance(value, Mapping) else value
-        for key, value in counters.items()
-    }
+class CounterCopies:
+    """Copies rng counters; counters that two scopes share are shared by the copies, too."""
+
+    def __init__(self) -> None:
+        self._done: dict[int, dict[Any, Any]] = {}
+
+    def copy(self, counters: dict[Any, Any]) -> dict[Any, Any]:
+        """Return a deep copy."""
+        if id(counters) not in self._done:
+            self._done[id(counters)] = twin = {}
+            for key, value in counters.items():
+                twin[key] = self.copy(value) if isinstance(value, dict) else value
+        return self._done[id(counters)]
 
 
 def _update_counters(target: dict[Any, Any], source: Mapping[Any, Any]) -> None:
