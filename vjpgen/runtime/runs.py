@@ -216,7 +216,7 @@ class ForwardRun(PrimalRun):
 def _check_output(title: str, primal: Outcome, forward: Outcome) -> None:
     """Raise where a forward rule returns something else than its primal."""
     advice = "; the first of the pair that it returns must be the primal's output"
-    if forward.output.structure != primal.output.structure:
+    if forward.width != primal.width or forward.output.structure != primal.output.structure:
         found = unpack(forward.output, forward.types)
         wanted = unpack(primal.output, primal.types)
         raise TypeError(
