@@ -163,3 +163,24 @@ def test_no_tracer_leaks(pair, name):
         jax.grad(jax.checkpoint(apply))(params)
         jax.jit(lambda: module.init(rngs, X))()
         jax.eval_shape(lambda: module.init(rngs, X))
+
+
+def test_decorators_that_change_the_parameters(captures):
+    lifted = captures.lifted
+    assert lifted.power(3.0) == 6.0
+    assert lifted.power(3.0, n=4.0) == 12.0
+    assert jax.grad(lifted.power)(3.0) == 14.0
+    assert lifted.times_n(3.0, 4.0) == 12.0
+    assert jax.grad(lifted.times_n)(3.0, 4.0) == 28.0
+    assert lifted.times_n(3.0, 4.0, log=True) == 12.0
+    assert lifted.tripled(3.0) == 9.0
+    assert jax.grad(lifted.tripled)(3.0) == 21.0
+    rngs = {"params": KEY, "noise": KEY}
+    plain, module = captures.plain.Injected(), lifted.Injected()
+    variables = plain.init(rngs, X)
+    assert_same(module.init(rngs, X), variables)
+
+    def derive(module):
+        return jax.grad(lambda v, x: module.apply(v, x, rngs=rngs).sum(), (0, 1))(variables, X)
+
+    assert_same(derive(module), derive(plain), rtol=1e-6)

@@ -9,7 +9,7 @@ from functools import cached_property
 
 from vjpgen.compiler.annotations import Annotation
 from vjpgen.compiler.attach import Definition
-from vjpgen.compiler.references import Reference, resolve
+from vjpgen.compiler.references import SAME_SIGNATURE, Reference, resolve
 from vjpgen.compiler.scopes import Scope
 from vjpgen.compiler.signature import Signature, signature_of
 from vjpgen.compiler.source import Source
@@ -49,6 +49,11 @@ class Facts:
             called = node.func if isinstance(node, ast.Call) else node
             found.append((dotted(called) or "", node))
         return tuple(found)
+
+    @property
+    def keeps_signature(self) -> bool:
+        """Whether the function is called as its `def` says: no decorator can have changed that."""
+        return all(name.rpartition(".")[2] in SAME_SIGNATURE for name, _ in self.decorators)
 
     @property
     def is_static(self) -> bool:

@@ -16,7 +16,11 @@ from vjpgen.compiler.scopes import Binding, Found, Scope, look_up
 from vjpgen.compiler.signature import Signature, signature_of
 from vjpgen.compiler.values import dotted
 
-_SAME_SIGNATURE = ("staticmethod", "compact", "nowrap", "jit", "named_call")
+# Decorators that leave a function's parameters as they are.
+SAME_SIGNATURE = (
+    *("staticmethod", "cache", "lru_cache"),
+    *("compact", "nowrap", "named_call", "jit", "remat", "checkpoint"),
+)
 Callable_ = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 
 
@@ -71,7 +75,7 @@ class Reference:
     def signature(self) -> Signature | None:
         """Its parameters, where no decorator can have changed them."""
         node = self.definition
-        unsure = any(name.rpartition(".")[2] not in _SAME_SIGNATURE for name in self.decorators)
+        unsure = any(name.rpartition(".")[2] not in SAME_SIGNATURE for name in self.decorators)
         if node is None or unsure:
             return None
         return signature_of(node.args)

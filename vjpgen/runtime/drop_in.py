@@ -10,9 +10,10 @@ from typing import Any
 from flax.core.scope import Filter
 from flax.linen.module import Module, wrap_method_once
 
+from vjpgen.runtime import generic
 from vjpgen.runtime.lifting import make_rule
 from vjpgen.runtime.rule import Missing
-from vjpgen.runtime.wrapping import LiftedCall, wrap
+from vjpgen.runtime.wrapping import wrap
 
 _counter = itertools.count()
 
@@ -63,7 +64,7 @@ def custom_vjp(
         fn = wrap_method_once(fn)
     rule = make_rule(
         fn,
-        _lifted,
+        generic.lifted,
         name=getattr(fn, "__qualname__", type(fn).__name__),
         at=_place(fn),
         forward=lambda: forward_fn,
@@ -88,27 +89,3 @@ def _place(fn: Callable[..., Any]) -> str:
         return ""
     file = code.co_filename.replace("\\", "/").rpartition("/")[2]
     return f"{file}:{code.co_firstlineno}"
-
-
-def _lifted(call: LiftedCall, *slots: Any) -> Any:
-    """Do what a generated lifted function does."""
-    split = call.split(*slots)
-
-    def primal(*operands: Any) -> Any:
-        with split.primal(operands) as run:
-            return run.outputs(run.call(*run.arguments))
-
-    def forward(*operands: Any) -> Any:
-        with split.forward(operands) as run:
-            output, residuals = run.fwd(*run.arguments)
-            return run.outputs(output), run.residuals(residuals)
-
-    def backward(saved: Any, cotangents: Any) -> Any:
-        with split.backward(saved, cotangents) as run:
-            return run.tangent_operands(run.bwd(*run.nondiff, run.residuals, run.tangents))
-
-    function = split.custom_vjp(primal)
-    function.defvjp(forward, backward)
-    output, state = split.merge(function(*split.operands))
-    split.publish(state)
-    return output

@@ -88,6 +88,7 @@ def lift(
         key=f"{function.__module__}:{name}@{at}",
         claims=claims,
         example=example,
+        decorated=function if isinstance(primal, staticmethod) else primal,
     )
     call = wrap(rule)
     return staticmethod(call) if isinstance(primal, staticmethod) else call  # pyright: ignore
@@ -105,12 +106,23 @@ def make_rule(
     *,
     nondiff_argnums: int | tuple[int, ...],
     nondiff_argnames: str | tuple[str, ...],
+    decorated: Callable[..., Any] | None = None,
     **parts: Any,
 ) -> Rule:
-    """Build a `Rule`, its argument numbers and names as tuples."""
+    """Build a `Rule`, its argument numbers and names as tuples.
+
+    Args:
+        primal: the function, as it is called.
+        lifted: the function that does what the rule says.
+        nondiff_argnums: one number or several, negative ones from the end.
+        nondiff_argnames: one name or several.
+        decorated: the function before Flax's method wrapper; by default `primal`.
+        parts: the other fields of `Rule`.
+    """
     argnums = (nondiff_argnums,) if isinstance(nondiff_argnums, int) else tuple(nondiff_argnums)
     argnames = (nondiff_argnames,) if isinstance(nondiff_argnames, str) else tuple(nondiff_argnames)
-    signature = inspect.signature(primal)
+    decorated = primal if decorated is None else decorated
+    signature = inspect.signature(decorated)
     count = len(signature.parameters)
     return Rule(
         primal=primal,
@@ -118,8 +130,20 @@ def make_rule(
         nondiff_argnums=tuple(n + count if n < 0 else n for n in argnums),
         nondiff_argnames=argnames,
         signature=signature,
+        own_signature=_own_signature(decorated, signature),
         **parts,
     )
+
+
+def _own_signature(
+    function: Callable[..., Any], shown: inspect.Signature
+) -> inspect.Signature | None:
+    """Return what a decorated function takes itself, where it shows what it wraps."""
+    try:
+        own = inspect.signature(function, follow_wrapped=False)
+    except (TypeError, ValueError):  # made in C, as by `jax.jit`: it takes what it wraps
+        return None
+    return None if own == shown else own
 
 
 def primal(function: Function) -> Function:

@@ -34,6 +34,19 @@ def _is_default(parameter: inspect.Parameter, slot: Any) -> bool:
     return slot is parameter.default
 
 
+def _is_open(signature: inspect.Signature) -> bool:
+    kinds = {parameter.kind for parameter in signature.parameters.values()}
+    return bool(kinds & {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD})
+
+
+def _binds(signature: inspect.Signature, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError:
+        return False
+    return True
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Rule:
     """A function with a gradient of its own.
@@ -53,7 +66,8 @@ class Rule:
         symbolic_zeros: as in `jax.custom_vjp.defvjp`.
         optimize_remat: as in `jax.custom_vjp.defvjp`.
         key: tells this rule from all others.
-        signature: the signature of `primal`.
+        signature: the signature of `primal`, as it shows it.
+        own_signature: what a decorator's wrapper takes itself, where that is something else.
         claims: what `vjpgen verify` tests: for each of exact, surrogate, zero and state True, or
             the names of slots.
         example: gives a function that returns example arguments.
@@ -75,6 +89,7 @@ class Rule:
     optimize_remat: bool
     key: str
     signature: inspect.Signature
+    own_signature: inspect.Signature | None
     claims: Mapping[str, bool | tuple[str, ...]]
     example: Callable[[], Callable[..., Any]] | str | None
     defaults_have_slots: bool = True
@@ -85,7 +100,14 @@ class Rule:
         return f"{self.name} ({self.at})" if self.at else self.name
 
     def for_call(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Rule:
-        """Return the rule of one call: without the parameters that get no slot in it."""
+        """Return the rule of one call, with the parameters that get a slot in it.
+
+        A wrapper that takes what it is given shows the parameters of the function it wraps; where
+        it takes others than those (it fills one in, or has one of its own), its own count.
+        """
+        own = self.own_signature
+        if own is not None and not (_is_open(own) and _binds(self.signature, args, kwargs)):
+            return dataclasses.replace(self, signature=own, own_signature=None)
         if self.defaults_have_slots:
             return self
         try:
@@ -102,6 +124,14 @@ class Rule:
             nondiff_argnums=tuple(n for n in self.nondiff_argnums if n >= len(names)),
             nondiff_argnames=(*self.nondiff_argnames, *nondiff),
         )
+
+    def takes(self, slots: Slots) -> bool:
+        """Tell whether the lifted function was written for these parameters."""
+        lifted = inspect.unwrap(getattr(self.lifted, "__func__", self.lifted))
+        code = getattr(lifted, "__code__", None)
+        if code is None or code.co_flags & inspect.CO_VARARGS:
+            return True
+        return code.co_argcount == 1 + len(slots)
 
     def bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Slots, Form]:
         """Bind a call: one slot a parameter, in the signature's order, defaults filled in."""

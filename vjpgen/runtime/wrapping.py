@@ -8,6 +8,7 @@ from typing import Any
 
 from flax.core.scope import Scope
 
+from vjpgen.runtime import generic
 from vjpgen.runtime.modules import GUARD, AmbientNeededError, ambient_module, scopes_in
 from vjpgen.runtime.recursion import is_primal_call
 from vjpgen.runtime.rule import RULE, Form, Rule
@@ -44,14 +45,15 @@ def wrap(rule: Rule) -> Any:
         scopes = scopes_in(slots)
         if is_primal_call(now, scopes) or _is_initializing(scopes):
             return now.primal(*args, **kwargs)
+        lifted = now.lifted if now.takes(slots) else generic.lifted
         try:
-            return now.lifted(LiftedCall(now, form), *slots)
+            return lifted(LiftedCall(now, form), *slots)
         except AmbientNeededError:
             if now.key in _needing_ambient:
                 raise
         # The first time that a rule turns out to make modules around it, it runs once more.
         _needing_ambient.add(now.key)
-        return now.lifted(LiftedCall(now, form), *slots)
+        return lifted(LiftedCall(now, form), *slots)
 
     call.__dict__[RULE] = rule
     return call

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -141,3 +142,68 @@ def badly(vjp_fn, y_t):
 # custom-vjp: bwd=badly
 def bad(x):
     return jnp.sin(x)
+
+
+def default_exponent(f):
+    @functools.wraps(f)
+    def wrapper(x, n=2.0):
+        return f(x, n)
+
+    return wrapper
+
+
+def logged(f):
+    @functools.wraps(f)
+    def wrapper(*args, log=False, **kwargs):
+        assert isinstance(log, bool)
+        return f(*args, **kwargs)
+
+    return wrapper
+
+
+def with_noise(f):
+    @functools.wraps(f)
+    def wrapper(self, x):
+        return f(self, jax.random.normal(self.make_rng("noise"), x.shape), x)
+
+    return wrapper
+
+
+def bare(f):
+    return lambda x: f(x, 3.0)
+
+
+def seven_of_two(residuals, y_t):
+    return 7 * residuals(y_t)[0], None
+
+
+def seven_of_one(residuals, y_t):
+    return (7 * residuals(y_t)[0],)
+
+
+# custom-vjp: bwd=seven_of_two
+@default_exponent
+def power(x, n):
+    return x * n
+
+
+# custom-vjp: bwd=seven_of_two
+@logged
+def times_n(x, n):
+    return x * n
+
+
+# custom-vjp: bwd=seven_of_one
+@bare
+def tripled(x, n):
+    return x * n
+
+
+class Injected(nn.Module):
+    """The decorator gives an argument that the caller does not."""
+
+    # custom-vjp: bwd=identity
+    @nn.compact
+    @with_noise
+    def __call__(self, noise, x):
+        return nn.Dense(3)(x) * noise

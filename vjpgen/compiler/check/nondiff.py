@@ -15,6 +15,8 @@ def check_nondiff(facts: Facts, target: Target) -> Iterator[Diagnostic]:
     seen: set[str] = set()
     for key, item in _items(facts):
         name = _parameter(facts, item)
+        if name is None and not facts.keeps_signature:
+            continue
         if name is None:
             yield _unknown(facts, key, item)
         elif target.module_first and name == facts.signature.names[0]:

@@ -30,6 +30,8 @@ def check_bwd_returns(facts: Facts) -> Iterator[Diagnostic]:
     signature, bwd = facts.signature, facts.bwd
     if bwd is None or (signature.vararg is not None and signature.vararg not in facts.nondiff):
         return
+    if not facts.keeps_signature:
+        return
     slots = [name for name in signature.names if name not in facts.nondiff]
     for value in _shown(bwd):
         if isinstance(value, ast.Tuple) and not _starred(value) and len(value.elts) != len(slots):

@@ -14,6 +14,8 @@ def check_fwd(facts: Facts) -> Iterator[Diagnostic]:
     fwd = facts.fwd
     if fwd is None or fwd.signature is None or (fwd.is_static and facts.is_method):
         return
+    if not facts.keeps_signature:
+        return
     why = _cannot_call(fwd.signature, facts.signature)
     if why is not None:
         yield Diagnostic(
@@ -32,7 +34,7 @@ def check_bwd(facts: Facts) -> Iterator[Diagnostic]:
     if bwd is None or bwd.signature is None or facts.signature.vararg in facts.nondiff:
         return
     names = _nondiff_names(facts)
-    if names is None:
+    if names is None or not facts.keeps_signature:
         return
     given = [*names, "residuals", "tangents"]
     if bwd.in_class and facts.is_method and not bwd.is_static:
