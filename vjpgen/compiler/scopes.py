@@ -14,6 +14,7 @@ from functools import cached_property
 
 ScopeNode = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 _NESTED = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda
+_NAMED = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 _COMPREHENSION = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
 
 
@@ -66,10 +67,17 @@ class Scope:
 
     @cached_property
     def bindings(self) -> dict[str, list[Binding]]:
-        """Every name bound in this scope, with its bindings in the order of the file."""
+        """Every name bound in this scope, with its bindings in the order of the file.
+
+        What an inner function binds by `global` or `nonlocal` comes last.
+        """
         found: dict[str, list[Binding]] = {}
         for name, binding in _bindings(self.node):
             found.setdefault(name, []).append(binding)
+        own = frozenset(found) - frozenset(self.declared)
+        for name, binding in _bound_from_within(self.node):
+            if self.is_module or name in own:
+                found.setdefault(name, []).append(binding)
         return found
 
     @cached_property
@@ -202,6 +210,21 @@ def _bindings(node: ScopeNode) -> Iterator[tuple[str, Binding]]:
                 hidden.update(id(part) for part in ast.walk(generator.target))
         if id(item) not in hidden:
             yield from _bound_by(item, values)
+
+
+def _bound_from_within(node: ScopeNode) -> Iterator[tuple[str, Binding]]:
+    """What the scopes inside one declare `global` (for the module) or `nonlocal`, and bind."""
+    if isinstance(node, ast.ClassDef):
+        return
+    declares = ast.Global if isinstance(node, ast.Module) else ast.Nonlocal
+    for inner in ast.walk(node):
+        if inner is node or not isinstance(inner, _NAMED):
+            continue
+        names = {
+            name for item in own_nodes(inner) if isinstance(item, declares) for name in item.names
+        }
+        if names:
+            yield from ((name, binding) for name, binding in _bindings(inner) if name in names)
 
 
 def _bound_by(item: ast.AST, values: dict[int, ast.expr]) -> Iterator[tuple[str, Binding]]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from vjpgen.compiler.facts import Facts
 from vjpgen.compiler.references import Reference
 from vjpgen.compiler.report import nearest
-from vjpgen.compiler.scopes import Scope, own_nodes, visible_names
+from vjpgen.compiler.scopes import Scope, module_of, own_nodes, visible_names
 from vjpgen.diagnostics import Diagnostic
 
 _NO_FUNCTION = (
@@ -24,6 +24,7 @@ _NO_FUNCTION = (
     ast.GeneratorExp,
     ast.Compare,
 )
+_OTHER_MEANS = ("setattr", "locals", "vars", "exec")
 
 
 def check_names(facts: Facts) -> Iterator[Diagnostic]:
@@ -47,7 +48,7 @@ def _undefined(facts: Facts, reference: Reference) -> Iterator[Diagnostic]:
     for name in reference.undefined:
         message = f"`{name}` is not defined where the annotation stands"
         yield _finding(facts, "VJP101", reference, message, _instead(facts, reference, name))
-    missing = _missing_attribute(reference)
+    missing = _missing_attribute(facts, reference)
     if missing is not None:
         owner, name, known = missing
         guess = nearest(name, known)
@@ -84,7 +85,7 @@ def _class_that_binds(scope: Scope, name: str) -> str | None:
     return None
 
 
-def _missing_attribute(reference: Reference) -> tuple[str, str, list[str]] | None:
+def _missing_attribute(facts: Facts, reference: Reference) -> tuple[str, str, list[str]] | None:
     """The attribute that a plain class of this file does not have."""
     only = reference.found.only if reference.found else None
     parts = (reference.name or "").split(".")
@@ -94,7 +95,37 @@ def _missing_attribute(reference: Reference) -> tuple[str, str, list[str]] | Non
     if node.bases or node.keywords or node.decorator_list:
         return None
     known = list(Scope(node, None, node.name).bindings)
-    return None if parts[1] in known or parts[1].startswith("__") else (parts[0], parts[1], known)
+    if parts[1] in known or parts[1].startswith("__"):
+        return None
+    if _may_be_given(node, parts[1], module_of(facts.scope).node):
+        return None
+    return parts[0], parts[1], known
+
+
+def _may_be_given(node: ast.ClassDef, name: str, module: ast.AST) -> bool:
+    """Whether a class may get an attribute from elsewhere than the names its body binds.
+
+    It may where such an attribute is set on anything, where the class is handed on, and where
+    its body reaches for itself by other means than names.
+    """
+    plain: set[int] = set()
+    for item in ast.walk(module):
+        if isinstance(item, ast.Attribute):
+            if item.attr == name and isinstance(item.ctx, ast.Store):
+                return True
+            plain.add(id(item.value))
+        elif isinstance(item, ast.Call):
+            plain.add(id(item.func))
+        elif isinstance(item, ast.ClassDef):
+            plain.update(id(base) for base in item.bases)
+        elif isinstance(item, ast.arg | ast.AnnAssign) and item.annotation is not None:
+            plain.add(id(item.annotation))
+        elif isinstance(item, ast.FunctionDef | ast.AsyncFunctionDef) and item.returns is not None:
+            plain.add(id(item.returns))
+    names = [item for item in ast.walk(module) if isinstance(item, ast.Name)]
+    if any(item.id == node.name and id(item) not in plain for item in names):
+        return True
+    return any(isinstance(i, ast.Name) and i.id in _OTHER_MEANS for i in ast.walk(node))
 
 
 def _later_in_class(facts: Facts, reference: Reference) -> Iterator[Diagnostic]:

@@ -6,6 +6,7 @@ import ast
 from collections.abc import Iterator
 
 from vjpgen.compiler.facts import Facts
+from vjpgen.compiler.scopes import Found
 from vjpgen.diagnostics import Diagnostic
 
 
@@ -21,7 +22,7 @@ def check_order(facts: Facts) -> Iterator[Diagnostic]:
         if reference is None or found is None or found.scope is not facts.scope:
             continue
         first = min((_position(binding.node) for binding in found.bindings), default=(0, 0))
-        if first > _position(use):
+        if first > _position(use) and not _in_one_loop(facts, use, found):
             name, key = facts.node.name, reference.key
             yield Diagnostic(
                 "VJP103",
@@ -31,6 +32,16 @@ def check_order(facts: Facts) -> Iterator[Diagnostic]:
                 key.span,
                 f"define `{key.text}` above line {use.lineno}",
             )
+
+
+def _in_one_loop(facts: Facts, use: ast.Call, found: Found) -> bool:
+    """Whether a loop holds both the use and a binding: the binding may come a round earlier."""
+    rows = [
+        range(node.lineno, (node.end_lineno or node.lineno) + 1)
+        for node in facts.scope.nodes
+        if isinstance(node, ast.For | ast.AsyncFor | ast.While)
+    ]
+    return any(use.lineno in r and b.row in r for r in rows for b in found.bindings)
 
 
 def _first_call(facts: Facts) -> ast.Call | None:
