@@ -47,6 +47,10 @@ ANNOTATION = [
     ("VJP004", annotated("bwd=b").replace("# custom-vjp:", "# Custom_VJP:")),
     ("VJP004", annotated("bwd=b").replace("# custom-vjp:", "## custom-vjp:")),
     ("VJP004", annotated("bwd=b", "def f(x):  # noqa: E1  # custom-vjp: bwd=b")),
+    ("VJP004", BWD + "# Custom-VJP: bwd=b\n"),
+    ("VJP004", BWD + "# custom-vjp; bwd=b\n"),
+    ("VJP004", BWD + "# Custom-vjp= bwd=b\n"),
+    ("VJP004", BWD + "# custom-vjp(bwd=b)\n"),
     ("VJP005", BWD + "# custom-vjp: bwd=b\nclass A:\n    pass\n"),
     ("VJP005", BWD + "# custom-vjp: bwd=b\nx = 1\n"),
     ("VJP005", BWD + "# custom-vjp: bwd=b\n"),
@@ -96,6 +100,7 @@ NAMES = [
         "import functools\nclass A:\n    # custom-vjp: bwd=functools.partial(b, 1)\n"
         "    def f(self):\n        return 1\n    def b(a, r, t): ...\n",
     ),
+    ("VJP101", "class R:\n    a = 1\n\n\nR().a\n" + annotated("bwd=R.b")),
     ("VJP102", "import b\n" + annotated("bwd=b", rules="")),
     ("VJP102", "b = (1, 2)\n" + annotated("bwd=b", rules="")),
     ("VJP102", "async def b(r, t): ...\n" + annotated("bwd=b", rules="")),
@@ -241,6 +246,27 @@ FINE = {
     "two of one name": "import jax\n@jax.custom_vjp\ndef f(x):\n    return x\n"
     + annotated("bwd=b"),
     "nnx state": "from flax import nnx\n" + annotated("bwd=b", "def f(x: nnx.State):"),
+    "rebound by global": annotated("bwd=c", rules=BWD + "c = None\n")
+    + "def g():\n    global c\n    c = b\n",
+    "defined anew by global": annotated("bwd=c", rules=BWD + "def c():\n    raise ValueError\n")
+    + "def g():\n    global c\n    def c(res, g):\n        return res(g)\n",
+    "rebound by nonlocal": (
+        "def g(x):\n    b = None\n    def h():\n        nonlocal b\n        b = max\n"
+        "    # custom-vjp: bwd=b\n    def f(x):\n        return x\n    return h, f\n"
+    ),
+    "a comment between two lines": annotated("bwd=b", "# why\n# custom-vjp: exact=True\ndef f(x):"),
+    "used and bound in one loop": (
+        "def g(x):\n    # custom-vjp: bwd=b\n    def f(x):\n        return x\n"
+        "    for i in x:\n        if i:\n            f(x)\n        b = x.b\n"
+    ),
+    "class attribute set from outside": annotated("bwd=R.c", rules="class R: ...\nR.c = max\n"),
+    "class attribute set by setattr": annotated(
+        "bwd=R.c", rules="class R: ...\nsetattr(R, 'c', max)\n"
+    ),
+    "class passed to a call": annotated("bwd=R.c", rules="class R: ...\nadd_rules(R)\n"),
+    "class attribute set by the class": annotated(
+        "bwd=R.c", rules="class R:\n    @classmethod\n    def m(cls):\n        cls.c = max\n"
+    ),
     "a yield in a nested function": annotated("bwd=b", "def f(x):\n    def g():\n        yield 1"),
 }
 
@@ -264,6 +290,15 @@ def test_findings_underline_what_is_wrong() -> None:
         ("VJP007", "'ü'"),
         ("VJP002", "nondif"),
     ]
+
+
+@pytest.mark.parametrize("keys", ["bwd=b)", "bwd=b, missing=", "bwd=b, ((", "bwd=b b"])
+def test_what_does_not_parse_is_underlined_within_its_line(keys: str) -> None:
+    text = annotated(keys)
+    (found,) = compile_text(text).diagnostics
+    line = text.splitlines()[found.span.row - 1]
+    assert found.code == "VJP001"
+    assert line[found.span.column - 1 : found.span.end_column - 1].strip()
 
 
 @pytest.mark.parametrize(

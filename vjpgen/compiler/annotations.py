@@ -125,6 +125,13 @@ class _Piece:
         column = max(column - (2 if index == 0 else 0), 0)
         return start_row, start_column + min(column, len(self.lines[index]))
 
+    def on_text(self, position: Position) -> Position:
+        """A place, or the last character of its line where it stands past the end."""
+        row, column = position
+        lines = zip(self.lines, self.starts, strict=True)
+        ends = [start + len(line) for line, (where, start) in lines if where == row]
+        return row, max(min([column, *(end - 1 for end in ends)]), 0)
+
 
 def _parse(source: Source, comments: Sequence[Comment]) -> tuple[list[_Keyword], list[Diagnostic]]:
     """The keywords of all lines: each line by itself if that works, else all of them as one."""
@@ -220,8 +227,7 @@ def _read_keyword(source: Source, keyword: _Keyword, seen: dict[str, Key]) -> Ke
 
 def _does_not_parse(source: Source, piece: _Piece, error: SyntaxError) -> Diagnostic:
     row, column = error.lineno or 1, (error.offset or 1) - 1
-    begin = piece.place(row, column, utf8=False)
-    end = begin
+    begin = end = piece.on_text(piece.place(row, column, utf8=False))
     if error.end_lineno and error.end_offset and (error.end_lineno, error.end_offset) > (0, 0):
         end = piece.place(error.end_lineno, error.end_offset - 1, utf8=False)
     if end <= begin:

@@ -35,15 +35,16 @@ def attach(
 ) -> tuple[tuple[Site, ...], tuple[Diagnostic, ...]]:
     """Attach each annotation to its function; report each one that belongs to none."""
     by_row = {comment.row: comment for comment in comments if comment.is_annotation}
+    own_lines = frozenset(comment.row for comment in comments if comment.own_line)
     sites: list[Site] = []
     findings: list[Diagnostic] = []
     pairs = zip(_cst_definitions(module), ast_definitions(tree), strict=True)
     for concrete, node in pairs:
         lines = [by_row.pop(row) for row in _rows(source, module, concrete, node) if row in by_row]
-        groups = _adjacent(lines)
+        groups = _adjacent(lines, own_lines)
         sites.extend(Site(group, node) for group in groups[:1])
         findings.extend(_second(source, node, group) for group in groups[1:])
-    for group in _adjacent(list(by_row.values())):
+    for group in _adjacent(list(by_row.values()), own_lines):
         findings.append(_unattached(source, tree, group))
     return tuple(sites), tuple(findings)
 
@@ -120,13 +121,12 @@ def _signature_row(source: Source, concrete: cst.FunctionDef, node: Definition) 
                 return
 
 
-def _adjacent(lines: list[Comment]) -> list[tuple[Comment, ...]]:
-    """Group comments that have consecutive lines to themselves."""
+def _adjacent(lines: list[Comment], own_lines: frozenset[int]) -> list[tuple[Comment, ...]]:
+    """Group annotations that have their lines to themselves, with nothing but comments between."""
     groups: list[list[Comment]] = []
     for comment in sorted(lines, key=lambda comment: comment.row):
         last = groups[-1][-1] if groups else None
-        together = last is not None and last.row + 1 == comment.row
-        if together and last is not None and last.own_line and comment.own_line:
+        if last is not None and own_lines.issuperset(range(last.row, comment.row + 1)):
             groups[-1].append(comment)
         else:
             groups.append([comment])

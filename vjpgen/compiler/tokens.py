@@ -18,7 +18,7 @@ ANNOTATION = re.compile(r"#[ \t]+custom-vjp:")
 
 _LOOKS_ALIKE = re.compile(
     r"""\#{1,3}[!:\ \t]*
-        (?: custom-vjp (?: \s*: | \s*$ | [\s,]+[A-Za-z_]\w*\s*=(?!=) )
+        (?: custom-vjp (?: \s*: | \s*$ | (?:[\s,]+|\s*[;=(]\s*)[A-Za-z_]\w*\s*=(?!=) )
           | custom[_\ -]?vjp (?: \s*:\s*$ | (?:\s*:\s*|\s+)[A-Za-z_]\w*\s*=(?!=) )
         )""",
     re.IGNORECASE | re.VERBOSE,
@@ -28,7 +28,7 @@ _ALIKE_BYTES = re.compile(
     _LOOKS_ALIKE.pattern.replace("$", r"\r?$").encode(),
     re.IGNORECASE | re.VERBOSE | re.MULTILINE,
 )
-_VJP = re.compile(rb"custom[_ ]?vjp[ \t\r]*[:=\n\w]", re.IGNORECASE)
+_VJP = re.compile(rb"custom(?:-vjp|[_ ]?vjp[ \t\r]*[:=\n\w])", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
