@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -100,3 +101,16 @@ def test_the_version_is_the_projects():
 
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
     assert project.get("version", __version__) == __version__
+
+
+def test_a_pipe_is_no_source_and_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.py")
+    done = subprocess.run(
+        [sys.executable, "-m", "vjpgen", "build", str(tmp_path / "pipe.py")],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "VJP902" in done.stdout + done.stderr

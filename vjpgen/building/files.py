@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
+import stat
 
 
 def read(path: str) -> bytes:
-    """Return the bytes of a file."""
-    with open(path, "rb") as file:
+    """Return the bytes of a file; what is no file, as a pipe, is an error and is not waited for."""
+    with open(path, "rb", opener=_open_at_once) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", path)
         return file.read()
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def read_if_there(path: str) -> bytes | None:
