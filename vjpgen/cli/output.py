@@ -11,6 +11,7 @@ from typing import TextIO
 
 import click
 
+from vjpgen.building.files import read
 from vjpgen.diagnostics import Diagnostic
 
 ReadSource = Callable[[str], bytes | None]
@@ -60,8 +61,7 @@ class Progress:
 def read_source(name: str) -> bytes | None:
     """Read a file for its excerpt, if it can be read."""
     try:
-        with open(name, "rb") as file:
-            return file.read()
+        return read(name)
     except OSError:
         return None
 
