@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from textwrap import dedent
+
 import pytest
 
 from vjpgen.compiler import Options, Siblings, compile_source
@@ -83,6 +86,90 @@ def test_dotted_uses_follow_the_module_that_is_meant() -> None:
     assert lines.count("    return pkg.a") == 2
     assert "shadows = (lambda pkg: pkg.a), [pkg.a for pkg in ()], pkg.a_vjp" in lines
     assert "def k(pkg: pkg.a_vjp.T):" in lines
+
+
+SCOPED = {
+    "an import elsewhere": (
+        """
+        import pkg
+        x = pkg.a.f
+        def g():
+            import pkg.a
+            return pkg.a.f
+        def h():
+            return pkg.a.f
+        """,
+        [False, True, False],
+    ),
+    "an import that may fail": (
+        """
+        try:
+            import pkg.a
+        except ImportError:
+            pkg = None
+        x = pkg.a.f
+        def h():
+            return pkg.a.f
+        """,
+        [True, True],
+    ),
+    "global": (
+        """
+        def load():
+            global pkg
+            import pkg.a
+            pkg.a.f
+        def h(pkg):
+            return pkg.a.f
+        x = pkg.a.f
+        """,
+        [True, False, True],
+    ),
+    "nonlocal": (
+        """
+        import pkg
+        def g():
+            pkg = None
+            def load():
+                nonlocal pkg
+                import pkg.a
+                pkg.a.f
+            return pkg.a.f
+        x = pkg.a.f
+        """,
+        [True, True, False],
+    ),
+    "quoted annotations": (
+        """
+        import pkg.a
+        def g(x: "pkg.a.f", y: list["pkg.a.f"], z: Literal["pkg.a.f"], u: "xpkg.a.f") -> "pkg.a.f":
+            v: "x.pkg.a.f" = "pkg.a.f"
+        """,
+        [True, True, False, False, True, False, False],
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "follows"), SCOPED.values(), ids=SCOPED)
+def test_a_use_follows_the_import_of_the_scope_that_has_its_name(
+    text: str, follows: list[bool]
+) -> None:
+    data = (dedent(text) + TAIL).encode()
+    result = compile_source(data, "m.py", options=Options("m.py"), siblings=SIBLINGS)
+    assert result.output is not None
+    uses = re.findall(r"pkg\.a(_vjp)?\.f", result.output.decode())
+    assert [bool(suffix) for suffix in uses] == follows
+
+
+def test_an_annotations_own_names_do_not_follow() -> None:
+    text = "import pkg.a\n" + TAIL.replace("max", "lambda pkg, t: pkg.a.f")
+    text += TAIL.replace("max", "lambda r, t: pkg.a.f")
+    data = text.encode()
+    result = compile_source(data, "m.py", options=Options("m.py"), siblings=SIBLINGS)
+    assert result.output is not None
+    lines = [line for line in result.output.decode().splitlines() if "bwd=lambda" in line]
+    lifted = [line for line in lines if not line.startswith("#")]
+    assert ["pkg.a_vjp.f" in line for line in lifted] == [False, True]
 
 
 def test_a_line_that_grows_too_long_is_broken() -> None:

@@ -4,6 +4,8 @@ import a.b as c            import a.b_vjp as c
 from .b import X           from .b_vjp import X
 from pkg import b          from pkg import b_vjp as b
 import a.b                 import a.b_vjp, and every `a.b` that means it becomes `a.b_vjp`
+
+`a.b` means it where the scope that binds its `a` has such an import.
 """
 
 from __future__ import annotations
@@ -11,15 +13,18 @@ from __future__ import annotations
 import ast
 import copy
 import re
-from collections.abc import Iterator, Set
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from vjpgen.compiler.edits import Edit
 from vjpgen.compiler.result import Siblings
-from vjpgen.compiler.scopes import Scope, look_up
+from vjpgen.compiler.scopes import Scope, ScopeNode, look_up
 from vjpgen.compiler.source import Source
 from vjpgen.compiler.text import WIDTH
 from vjpgen.compiler.values import dotted
+
+Plain = frozenset[tuple[ScopeNode, str]]
+_NEITHER = ("Literal", "Annotated")
 
 
 @dataclass(frozen=True)
@@ -28,12 +33,13 @@ class Redirection:
 
     Args:
         edits: the edits of its text.
-        plain: the modules that `import a.b` brought in, which are used by their dotted name.
+        plain: the modules that `import a.b` brought in, which are used by their dotted name,
+            each with the node of the scope that has its `a`.
         suffix: what such a name gets.
     """
 
     edits: tuple[Edit, ...]
-    plain: frozenset[str]
+    plain: Plain
     suffix: str
 
     def expression(self, node: ast.expr, scope: Scope) -> ast.expr:
@@ -45,9 +51,18 @@ class _Renamer(ast.NodeTransformer):
     def __init__(self, redirection: Redirection, scope: Scope) -> None:
         self._redirection = redirection
         self._scope = scope
+        self._hidden: frozenset[str] = frozenset()
+
+    def generic_visit(self, node: ast.AST) -> ast.AST:
+        outer = self._hidden
+        self._hidden |= _own_names(node)
+        super().generic_visit(node)
+        self._hidden = outer
+        return node
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.expr:
-        if _means_module(node, self._redirection.plain, self._scope):
+        hidden = (dotted(node) or "").split(".")[0] in self._hidden
+        if not hidden and _means_module(node, self._redirection.plain, self._scope):
             node.attr += self._redirection.suffix
             return node
         self.generic_visit(node)
@@ -57,30 +72,42 @@ class _Renamer(ast.NodeTransformer):
 def redirect(source: Source, tree: ast.Module, siblings: Siblings, suffix: str) -> Redirection:
     """Make a module import its annotated siblings' generated modules."""
     edits: list[Edit] = []
-    plain: set[str] = set()
+    dotted_imports: set[ast.Import] = set()
     if not siblings.modules:
         return Redirection((), frozenset(), suffix)
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            edits += _import(source, node, siblings, suffix, plain)
+            edits += _import(source, node, siblings, suffix)
+            if any(_is_plain(alias, siblings) for alias in node.names):
+                dotted_imports.add(node)
         elif isinstance(node, ast.ImportFrom):
             edits += _import_from(source, node, siblings, suffix)
-    if plain:
-        edits += _uses(source, tree, plain, suffix)
-    return Redirection(tuple(edits), frozenset(plain), suffix)
+    plain: Plain = frozenset()
+    if dotted_imports:
+        nodes = list(_scoped(tree, Scope(tree, None, ""), frozenset()))
+        plain = frozenset(
+            (owner, alias.name)
+            for node, scope in nodes
+            if isinstance(node, ast.Import)
+            for alias in node.names
+            if _is_plain(alias, siblings) and (owner := _owner(alias.name, scope)) is not None
+        )
+        edits += _uses(source, nodes, plain, suffix)
+    return Redirection(tuple(edits), plain, suffix)
 
 
-def _import(
-    source: Source, node: ast.Import, siblings: Siblings, suffix: str, plain: set[str]
-) -> Iterator[Edit]:
+def _is_plain(alias: ast.alias, siblings: Siblings) -> bool:
+    """Whether this is the `a.b` of an `import a.b` to be redirected."""
+    return alias.asname is None and "." in alias.name and siblings.annotated(alias.name)
+
+
+def _import(source: Source, node: ast.Import, siblings: Siblings, suffix: str) -> Iterator[Edit]:
     for alias in node.names:
         if not siblings.annotated(alias.name):
             continue
         start = source.offset(source.start(alias))
         name = alias.name + suffix
-        if alias.asname is None and "." in alias.name:
-            plain.add(alias.name)
-        elif alias.asname is None:
+        if alias.asname is None and "." not in alias.name:
             name += f" as {alias.name}"
         yield Edit(start, start + len(alias.name), name)
 
@@ -134,40 +161,83 @@ def _broken(source: Source, node: ast.ImportFrom, edits: list[Edit]) -> Edit:
     return Edit(start, end, source.newline.join([*lines, f"{indent})"]))
 
 
-def _uses(source: Source, tree: ast.Module, plain: Set[str], suffix: str) -> Iterator[Edit]:
+def _uses(
+    source: Source, nodes: list[tuple[ast.AST, Scope]], plain: Plain, suffix: str
+) -> Iterator[Edit]:
     """`a.b` wherever it means the module that `import a.b` has brought in."""
-    for node, scope in _attributes(tree, Scope(tree, None, ""), frozenset()):
-        if _means_module(node, plain, scope):
+    for node, scope in nodes:
+        if isinstance(node, ast.Constant):
+            yield from _quoted(source, node, plain, scope, suffix)
+        elif isinstance(node, ast.Attribute) and _means_module(node, plain, scope):
             end = source.offset(source.end(node))
             yield Edit(end, end, suffix)
 
 
-def _means_module(node: ast.Attribute, plain: Set[str], scope: Scope) -> bool:
-    """Whether `a.b` is a redirected module, its `a` bound by nothing but `import a...`."""
+def _quoted(
+    source: Source, node: ast.Constant, plain: Plain, scope: Scope, suffix: str
+) -> Iterator[Edit]:
+    """The same in an annotation that is a simple string."""
+    text = node.value
+    if node.lineno != node.end_lineno:
+        return
+    start, end = source.offset(source.start(node)), source.offset(source.end(node))
+    if not isinstance(text, str) or not text.isascii() or source.text[start + 1 : end - 1] != text:
+        return
+    try:
+        tree = ast.parse(text, mode="eval")
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return
+    for part in ast.walk(tree):
+        if isinstance(part, ast.Attribute) and _means_module(part, plain, scope):
+            place = start + 1 + (part.end_col_offset or 0)
+            yield Edit(place, place, suffix)
+
+
+def _means_module(node: ast.Attribute, plain: Plain, scope: Scope) -> bool:
+    """Whether `a.b` is a redirected module: the scope that binds its `a` imports it so."""
     name = dotted(node)
-    if name is None or name not in plain:
+    if name is None or not any(name == module for _, module in plain):
         return False
-    first = name.split(".")[0]
-    found = look_up(first, scope)
-    if found is None or not found.bindings:
-        return False
-    return all(binding.is_module and binding.module == first for binding in found.bindings)
+    return (_owner(name, scope), name) in plain
 
 
-def _attributes(
-    node: ast.AST, scope: Scope, hidden: frozenset[str]
-) -> Iterator[tuple[ast.Attribute, Scope]]:
-    """Every `a.b` with the scope it stands in, but for an `a` of a lambda or comprehension."""
-    if isinstance(node, ast.Attribute) and (dotted(node) or "").split(".")[0] not in hidden:
+def _owner(name: str, scope: Scope) -> ScopeNode | None:
+    """The scope that binds the first part of a dotted name."""
+    found = look_up(name.split(".")[0], scope)
+    return found.scope.node if found is not None and found.scope is not None else None
+
+
+def _scoped(node: ast.AST, scope: Scope, hidden: frozenset[str]) -> Iterator[tuple[ast.AST, Scope]]:
+    """Every `a.b`, quoted annotation and import, with the scope it stands in.
+
+    An `a` of a lambda or comprehension is passed over.
+    """
+    if not isinstance(node, ast.Attribute | ast.Import):
+        pass
+    elif isinstance(node, ast.Import) or (dotted(node) or "").split(".")[0] not in hidden:
         yield node, scope
     hidden |= _own_names(node)
     inner = scope
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         inner = Scope(node, scope, node.name)
     for field, value in ast.iter_fields(node):
+        if field in ("annotation", "returns") and isinstance(value, ast.expr):
+            yield from ((text, scope) for text in _strings(value))
         for child in value if isinstance(value, list) else (value,):
             if isinstance(child, ast.AST):
-                yield from _attributes(child, inner if field == "body" else scope, hidden)
+                yield from _scoped(child, inner if field == "body" else scope, hidden)
+
+
+def _strings(annotation: ast.expr) -> Iterator[ast.Constant]:
+    """The strings in an annotation that stand for types."""
+    if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
+        yield annotation
+    generic = annotation.value if isinstance(annotation, ast.Subscript) else None
+    if generic is not None and (dotted(generic) or "").endswith(_NEITHER):
+        return
+    for child in ast.iter_child_nodes(annotation):
+        if isinstance(child, ast.expr):
+            yield from _strings(child)
 
 
 def _own_names(node: ast.AST) -> frozenset[str]:
