@@ -195,3 +195,17 @@ def test_import_is_lazy():
 
     code = "import sys, vjpgen; assert not {'jax', 'libcst', 'flax'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_two_halves_never_import_each_other():
+    import subprocess
+    import sys
+
+    for code in (
+        "import vjpgen.runtime.interface_1, vjpgen.runtime.drop_in, vjpgen.runtime.snapshots; "
+        "unwanted = ('libcst', 'vjpgen.compiler', 'vjpgen.cli', 'click')",
+        "import vjpgen.compiler.pipeline, vjpgen.cli.build, vjpgen.building.pipeline; "
+        "unwanted = ('jax', 'flax', 'numpy', 'vjpgen.runtime')",
+    ):
+        check = "import sys; assert not set(unwanted) & set(sys.modules)"
+        subprocess.run([sys.executable, "-c", f"{code}; {check}"], check=True)
