@@ -76,6 +76,9 @@ ANNOTATION = [
     ("VJP007", annotated("bwd=b, nondiff_argnums=0x" + "f" * 5000)),
     ("VJP008", annotated("bwd=b") + "def\n"),
     ("VJP008", annotated("bwd=b") + "return 1\n"),
+    ("VJP008", annotated("bwd=c") + "return 1\n"),
+    ("VJP008", annotated("bwd=lambda r, t: (t,)") + "break\n"),
+    ("VJP008", annotated("bwd=b", "def f(x, x):", "def b(r, t):\n    return (t,)\n\n\n")),
     ("VJP008", annotated("bwd=b") + "\0"),
     ("VJP008", "# coding: nonsense\n" + annotated("bwd=b")),
 ]

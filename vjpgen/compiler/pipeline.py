@@ -57,8 +57,10 @@ def _run(data: bytes, filename: str, options: Options, siblings: Siblings) -> Re
     output, all_edits = _emit(source, edits, options)
     wrong = fault(source, output, all_edits)
     if wrong is not None:
-        broken = compile_error(source) or not_carried(filename, wrong)
-        return Result(None, _in_order((*findings, broken)), rules)
+        checked = _with_compile_error(source, findings)
+        if checked == findings:
+            checked = _in_order((*findings, not_carried(filename, wrong)))
+        return Result(None, checked, rules)
     return Result(output, findings, rules)
 
 
@@ -131,6 +133,11 @@ def _in_order(findings: Sequence[Diagnostic]) -> tuple[Diagnostic, ...]:
 
 
 def _with_compile_error(source: Source, findings: tuple[Diagnostic, ...]) -> tuple[Diagnostic, ...]:
-    """The findings, after them what Python's parser lets pass and its compiler does not."""
+    """The findings, unless Python's compiler refuses what its parser let pass.
+
+    Such a file means nothing yet: what is left is why it is refused, and what its comments say.
+    """
     error = compile_error(source)
-    return findings if error is None else _in_order((*findings, error))
+    if error is None:
+        return findings
+    return _in_order((*(f for f in findings if f.code.startswith("VJP0")), error))
