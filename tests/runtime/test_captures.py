@@ -184,3 +184,25 @@ def test_decorators_that_change_the_parameters(captures):
         return jax.grad(lambda v, x: module.apply(v, x, rngs=rngs).sum(), (0, 1))(variables, X)
 
     assert_same(derive(module), derive(plain), rtol=1e-6)
+
+
+def test_nondiff_arguments_with_what_jax_cannot_flatten(captures):
+    """A dict whose keys have no order, and a callable that holds a traced value."""
+    config = {1: "one", "gain": 2.0}
+
+    @jax.jit
+    def step(x, w):
+        return jax.grad(lambda x: captures.lifted.configured(x, config, lambda z: z * w))(x)
+
+    assert step(jnp.float32(3.0), jnp.float32(5.0)) == 1000.0
+
+
+def test_a_backward_method_with_captured_values(captures):
+    """In the rule itself and in a field of its module, which comes as a snapshot."""
+
+    @jax.jit
+    def step(x, w):
+        module = captures.lifted.local_class(w)(lambda z: 3 * w * z)
+        return jax.grad(lambda x: module.apply({}, x).sum())(x)
+
+    assert_same(step(X, jnp.float32(2.0)), jnp.full_like(X, 120.0))

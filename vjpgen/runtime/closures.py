@@ -12,6 +12,7 @@ import dataclasses
 import dis
 import functools
 import types
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -20,7 +21,7 @@ from flax.core.scope import Scope, Variable
 from flax.linen.module import Module
 from jax.core import Tracer
 
-from vjpgen.runtime.leaves import Indexed, Operands
+from vjpgen.runtime.leaves import Constant, Indexed, Operands, Packed, flatten
 from vjpgen.runtime.modules import ModuleSet, bound_scope
 from vjpgen.runtime.rule import RULE
 from vjpgen.runtime.wrapping import wrap
@@ -48,7 +49,20 @@ class Captures:
         if not _may_hold_values(function):
             return frozenset()
         self._visit(function, "", None)
-        return self._reach(function)
+        return self.reach(function)
+
+    def scan_constants(self, trees: Sequence[Packed]) -> None:
+        """Scan what is not traced in some packed trees and in the fields of all modules."""
+        for tree in trees:
+            for entry in tree.entries:
+                if isinstance(entry, Constant):
+                    self.scan(entry.value)
+        scanned = 0
+        while scanned < len(self.modules.entries):  # a scan can find further modules
+            constants = self.modules.constants(scanned)
+            scanned = len(self.modules.entries)
+            for constant in constants:
+                self.scan(constant)
 
     def settle(self) -> None:
         """Mark all that holds, however deep, something to replace; after the last scan."""
@@ -97,7 +111,8 @@ class Captures:
             edges.append(id(part))
             self._visit(part, label or name, holder)
 
-    def _reach(self, value: Any) -> frozenset[int]:
+    def reach(self, value: Any) -> frozenset[int]:
+        """Return the operands that a scanned value holds, however deep."""
         seen: set[int] = set()
         todo = [id(value)]
         while todo:
@@ -154,6 +169,12 @@ class _Rebuild:
             self.done[key] = twin = copy.copy(value)
             for name, item in vars(value).items():
                 object.__setattr__(twin, name, self.value(item))
+        elif type(value) is list:
+            self.done[key] = twin = []
+            twin.extend(self.value(item) for item in value)
+        elif type(value) is dict:
+            self.done[key] = twin = {}
+            twin.update((name, self.value(item)) for name, item in value.items())
         else:
             self.done[key] = jax.tree_util.tree_map(self.value, value)
 
@@ -211,6 +232,8 @@ def _may_hold_values(value: Any) -> bool:
         return bool(value.__closure__ or value.__defaults__ or value.__kwdefaults__)
     if isinstance(value, (types.MethodType, functools.partial)) or _is_jitted(value):
         return True
+    if type(value) in (list, dict):
+        return bool(value)
     return _is_plain_object(value) or not jax.tree_util.all_leaves([value])
 
 
@@ -227,7 +250,7 @@ def _is_plain_object(value: Any) -> bool:
         return False
     if isinstance(value, types.FunctionType) or not jax.tree_util.all_leaves([value]):
         return False
-    return any(isinstance(x, Tracer) for x in jax.tree_util.tree_leaves(fields))
+    return any(isinstance(x, Tracer) for _, x in flatten(fields)[0])
 
 
 def _parts(value: Any) -> list[tuple[str, Any]]:
@@ -247,7 +270,11 @@ def _parts(value: Any) -> list[tuple[str, Any]]:
         return [("", value.__wrapped__)]
     if _is_plain_object(value):
         return list(vars(value).items())
-    return [("", leaf) for leaf in jax.tree_util.tree_leaves(value)]
+    if type(value) is dict:
+        return [("", item) for item in value.values()]
+    if type(value) is list:
+        return [("", item) for item in value]
+    return [("", leaf) for _, leaf in flatten(value)[0]]
 
 
 def _reads_fields_only(value: Any, name: str, user: types.FunctionType | None) -> bool:
@@ -267,8 +294,7 @@ def _reads_fields_only(value: Any, name: str, user: types.FunctionType | None) -
 
 
 def _is_plain(value: Any) -> bool:
-    leaves = jax.tree_util.tree_leaves(value)
-    return not any(isinstance(x, (jax.Array, Module, Variable)) for x in leaves)
+    return not any(isinstance(x, (jax.Array, Module, Variable)) for _, x in flatten(value)[0])
 
 
 def _loads_only(code: types.CodeType, name: str, attributes: set[str]) -> bool:

@@ -98,6 +98,24 @@ def path_text(path: Sequence[Any]) -> str:
     return text
 
 
+def flatten(tree: Any) -> tuple[list[tuple[Any, Any]], Any]:
+    """Flatten with paths; a dict whose keys have no order, which JAX cannot flatten, is a leaf."""
+    try:
+        return jax.tree_util.tree_flatten_with_path(tree)
+    except (TypeError, ValueError):
+        return jax.tree_util.tree_flatten_with_path(tree, is_leaf=_has_no_order)
+
+
+def _has_no_order(node: Any) -> bool:
+    if not isinstance(node, dict):
+        return False
+    try:
+        sorted(node)
+    except TypeError:
+        return True
+    return False
+
+
 def pack(
     tree: Any, operands: Operands, label: str, bind: Callable[[Any], Bound | None] | None = None
 ) -> Packed:
@@ -109,7 +127,7 @@ def pack(
         label: words for the tree, which the labels of its arrays begin with.
         bind: tells for a leaf whether it is a bound module and which; None where none can be.
     """
-    leaves, structure = jax.tree_util.tree_flatten_with_path(tree)
+    leaves, structure = flatten(tree)
     entries: list[Entry] = []
     for path, leaf in leaves:
         if is_array(leaf):

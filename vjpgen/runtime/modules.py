@@ -17,7 +17,7 @@ from flax.core.scope import Scope, Variable
 from flax.linen import module as linen_module
 from flax.linen.module import Module, wrap_method_once
 
-from vjpgen.runtime.leaves import Bound, Constant, Operands, Packed, pack, unpack
+from vjpgen.runtime.leaves import Bound, Constant, Operands, Packed, flatten, pack, unpack
 from vjpgen.runtime.scopes import (
     CounterCopies,
     SplitScope,
@@ -62,11 +62,7 @@ def bound_scope(value: Any) -> Scope | None:
 
 def scopes_in(tree: Any) -> list[Scope]:
     """Return the scopes of the bound modules among the leaves of a tree."""
-    return [
-        scope
-        for leaf in jax.tree_util.tree_leaves(tree)
-        if (scope := bound_scope(leaf)) is not None
-    ]
+    return [scope for _, leaf in flatten(tree)[0] if (scope := bound_scope(leaf)) is not None]
 
 
 class ModuleSet:

@@ -107,7 +107,8 @@ class Rule:
         """
         own = self.own_signature
         if own is not None and not (_is_open(own) and _binds(self.signature, args, kwargs)):
-            return dataclasses.replace(self, signature=own, own_signature=None)
+            plain = dataclasses.replace(self, signature=own, own_signature=None)
+            return plain.for_call(args, kwargs)
         if self.defaults_have_slots:
             return self
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -100,7 +101,6 @@ class ForwardRun(PrimalRun):
     ) -> None:
         super().__init__(split, operands, built)
         self._perturbed = perturbed
-        self._slots: list[Any] | None = None
         self._inner: tuple[tuple[Any, ...], Outcome] | None = None
         self._all_vjp: Any = None
 
@@ -146,7 +146,7 @@ class ForwardRun(PrimalRun):
         split = self._split
         pullback, flat, outcome = self._differentiate(everything=split.autodiff)
         self._inner = flat, outcome
-        if self._split.autodiff:
+        if split.autodiff:
             self._all_vjp = pullback
         function = VjpFunction(
             pullback, VjpSpec(split.rule.title, split.slots, split.types, outcome)
@@ -198,10 +198,10 @@ class ForwardRun(PrimalRun):
         packed = pack(with_snapshots(residuals), kept, "residual")
         wanted: set[int] = set(split._backward.captured) if split._backward else set()
         for nondiff in split.nondiff:
-            wanted.update(e.index for e in nondiff.entries if isinstance(e, Operand))
+            wanted |= split.operands_of(nondiff)
         snapshot = None
         if split._backward is not None and split._backward.method:
-            before = split._modules.build(self._operands, {}, writable=False)
+            before = split.read_only(self._operands)
             snapshot = pack(
                 Snapshot.take(split.build_slots(self._operands, before)[0]), kept, "snapshot"
             )
@@ -273,8 +273,9 @@ class BackwardRun:
     @property
     def nondiff(self) -> list[Any]:
         """The arguments without a slot, in order."""
-        arrays = self._restored()
-        return [unpack(packed, arrays, _Gone().__getitem__) for packed in self._split.nondiff]
+        arrays, gone = self._restored(), _Gone()
+        revive = functools.partial(self._split.rebuild, operands=arrays, built=gone)
+        return [unpack(p, arrays, gone.__getitem__, revive) for p in self._split.nondiff]
 
     def _restored(self) -> dict[int, Any]:
         saved = self._saved
@@ -284,14 +285,14 @@ class BackwardRun:
         """Call the backward rule; a method receives a read-only snapshot of its module."""
         backward = self._split._backward
         assert backward is not None
+        function = self._split.rebuild(backward.function, self._restored(), _Gone())
         meta = self._saved.meta
         if meta.snapshot is None:
-            function = self._split.rebuild(backward.function, self._restored(), _Gone())
             return function(*arguments)
         snapshot: Snapshot = unpack(meta.snapshot, self._saved.arrays)
         module = snapshot.module(self._split._marks)
         with method_context(module, backward.function):
-            return backward.function(module, *arguments)
+            return function(module, *arguments)
 
     def tangent_operands(self, returned: Any) -> tuple[Any, ...]:
         """Merge what the rule returned into one tangent an operand; None is zero.

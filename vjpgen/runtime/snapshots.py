@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any
 
 import jax
 
+from vjpgen.runtime.closures import Captures
 from vjpgen.runtime.leaves import Operands, Packed, pack, unpack
 from vjpgen.runtime.modules import ModuleSet, bound_scope
 
@@ -16,6 +18,7 @@ from vjpgen.runtime.modules import ModuleSet, bound_scope
 class _Taken:
     modules: ModuleSet
     tree: Packed
+    captures: Captures
 
 
 @jax.tree_util.register_pytree_node_class
@@ -35,9 +38,13 @@ class Snapshot:
         operands = Operands()
         modules = ModuleSet(operands)
         packed = pack(tree, operands, "", modules.bind)
+        captures = Captures(operands, modules)
+        captures.scan_constants([packed])
+        captures.settle()
         modules.split()
         modules.release()
-        return Snapshot(tuple(operands.arrays), _Taken(modules, packed))
+        captures.release()
+        return Snapshot(tuple(operands.arrays), _Taken(modules, packed, captures))
 
     def module(self, flags: Mapping[str, Any] | None = None) -> Any:
         """Return the module, bound to the variables of the snapshot, without rngs.
@@ -45,8 +52,10 @@ class Snapshot:
         Args:
             flags: flags for its scopes; vjpgen's own use.
         """
-        built = self.taken.modules.build(self.arrays, flags or {}, writable=False)
-        return unpack(self.taken.tree, self.arrays, built.modules.__getitem__)
+        taken = self.taken
+        revive = functools.partial(taken.captures.rebuild, arrays=self.arrays)
+        built = taken.modules.build(self.arrays, flags or {}, writable=False, revive=revive)
+        return unpack(taken.tree, self.arrays, built.modules.__getitem__)
 
     def tree_flatten(self) -> Any:
         return self.arrays, self.taken

@@ -84,7 +84,8 @@ class Split:
         self._forward = self._resolve(rule.forward, slots)
         self._backward = self._resolve(rule.backward, slots)
         self._outer = self._take_ambient(with_ambient)
-        self._scan_constants()
+        self._captures.scan_constants(self._slots)
+        self._captures.settle()
         self._modules.split()
         self.slots = self._slot_trees()
         self._slotted = {handle.operand for slot in self.slots for handle in handles(slot.expected)}
@@ -239,20 +240,6 @@ class Split:
         found = None if module is GUARD else self._modules.find(module)
         return GUARD if found is None else Bound(found)
 
-    def _scan_constants(self) -> None:
-        """Find what callables among the arguments and the modules' fields have captured."""
-        for packed in self._slots:
-            for entry in packed.entries:
-                if isinstance(entry, Constant):
-                    self._captures.scan(entry.value)
-        scanned = 0
-        while scanned < len(self._modules.entries):  # a scan can find further modules
-            constants = self._modules.constants(scanned)
-            scanned = len(self._modules.entries)
-            for constant in constants:
-                self._captures.scan(constant)
-        self._captures.settle()
-
     @contextlib.contextmanager
     def _open(self, operands: Sequence[Any], flags: Mapping[str, Any]) -> Iterator[BuiltModules]:
         revive = functools.partial(self._captures.rebuild, arrays=operands)
@@ -265,6 +252,19 @@ class Split:
                 yield built
         finally:
             built.invalidate()
+
+    def read_only(self, operands: Sequence[Any]) -> BuiltModules:
+        """Build the modules as they were in the call, read-only and without rngs."""
+        revive = functools.partial(self._captures.rebuild, arrays=operands)
+        return self._modules.build(operands, {}, writable=False, revive=revive)
+
+    def operands_of(self, packed: Packed) -> set[int]:
+        """Return the operands of a packed tree, those that its constants hold included."""
+        found = {entry.index for entry in packed.entries if isinstance(entry, Operand)}
+        for entry in packed.entries:
+            if isinstance(entry, Constant):
+                found |= self._captures.reach(entry.value)
+        return found
 
     def build_slots(self, operands: Sequence[Any], built: BuiltModules) -> list[Any]:
         """Build the arguments, one a parameter."""

@@ -207,3 +207,35 @@ class Injected(nn.Module):
     @with_noise
     def __call__(self, noise, x):
         return nn.Dense(3)(x) * noise
+
+
+# custom-vjp: fwd=configured_fwd, bwd=configured_bwd, nondiff_argnames=(config, g), missing=zero
+def configured(x, config, g):
+    return g(x) * config["gain"]
+
+
+def configured_fwd(x, config, g):
+    return configured(x, config, g), None
+
+
+def configured_bwd(config, g, _, y_t):
+    return (100 * config["gain"] * g(1.0) * y_t,)
+
+
+def local_class(w):
+    """A class in a function: its backward rule, a method, captures a traced value."""
+
+    class Local(nn.Module):
+        act: Any
+
+        # custom-vjp: fwd=keep, bwd=back
+        def __call__(self, x):
+            return self.act(x)
+
+        def keep(self, x):
+            return self(x), x
+
+        def back(self, x, y_t):
+            return None, 10 * w * self.act(jnp.ones_like(x)) * y_t
+
+    return Local
