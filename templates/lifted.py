@@ -60,9 +60,9 @@ def _vjp_lifted_function(_vjp, parameters):
     _vjp_function = _vjp_split.custom_vjp(_vjp_primal)
     _vjp_function.defvjp(_vjp_forward, _vjp_backward)
     _vjp_outputs = _vjp_function(*_vjp_split.operands)
-    # Merge the output, publish the updated variables.
-    _vjp_output, _vjp_variables = _vjp_split.merge(_vjp_outputs)
-    _vjp_split.publish(_vjp_variables)
+    # Merge the output, publish the updated state.
+    _vjp_output, _vjp_state = _vjp_split.merge(_vjp_outputs)
+    _vjp_split.publish(_vjp_state)
     return _vjp_output
 
 
