@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from vjpgen.building.gather import Gathered, Source, gather
 from vjpgen.building.projects import Packages, Project, Projects
+from vjpgen.building.sources import ProjectSources
 from vjpgen.building.walk import Found
 from vjpgen.compiler import Siblings
 
@@ -54,6 +55,7 @@ class Neighbours:
             if source.is_annotated and _has_sibling(source.file.path):
                 self._add_annotated(source.file.path)
         self._modules: dict[str, frozenset[str]] = {}
+        self._sources: dict[str, ProjectSources] = {}
 
     def seen_from(self, path: str) -> Siblings:
         """Return the annotated modules as the module at `path` would import them."""
@@ -61,7 +63,9 @@ class Neighbours:
         root = self._packages.root(folder)
         if root not in self._modules:
             self._modules[root] = frozenset(self._visible(root))
-        return Siblings(self._modules[root], self._package(folder, root))
+            self._sources[root] = self._sources_for(root)
+        package = self._package(folder, root)
+        return Siblings(self._modules[root], package, self._sources[root])
 
     def _add_file(self, path: str) -> None:
         root = self._packages.root(os.path.dirname(path))
@@ -80,6 +84,16 @@ class Neighbours:
     def _visible(self, root: str) -> set[str]:
         own = self._roots[root]
         return own.annotated | self._from_project | self._elsewhere(root, own)
+
+    def _sources_for(self, root: str) -> ProjectSources:
+        """The text of the modules that are imported from a root."""
+        hidden = self._roots[root].tops | sys.stdlib_module_names
+        others: dict[str, list[str]] = defaultdict(list)
+        for key, each in self._roots.items():
+            for top in each.tops - hidden if key != root else ():
+                others[top].append(key)
+        tops = {top: folders[0] for top, folders in others.items() if len(folders) == 1}
+        return ProjectSources(tuple(dict.fromkeys((root, self._project))), tops)
 
     def _elsewhere(self, root: str, own: _Root) -> set[str]:
         """The modules of other roots whose names can mean nothing else."""

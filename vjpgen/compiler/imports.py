@@ -17,8 +17,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from vjpgen.compiler.edits import Edit
-from vjpgen.compiler.result import Siblings
 from vjpgen.compiler.scopes import Scope, ScopeNode, look_up
+from vjpgen.compiler.siblings import Siblings
 from vjpgen.compiler.source import Source
 from vjpgen.compiler.text import WIDTH
 from vjpgen.compiler.values import dotted

@@ -18,8 +18,9 @@ from vjpgen.compiler.facts import Facts, scopes_of
 from vjpgen.compiler.header import is_generated, preamble_length, render_header
 from vjpgen.compiler.lower import lower
 from vjpgen.compiler.reading import Parsed, compile_error, not_carried, read, too_deep
-from vjpgen.compiler.result import Options, Result, RuleInfo, Siblings
+from vjpgen.compiler.result import Options, Result, RuleInfo
 from vjpgen.compiler.selfcheck import fault
+from vjpgen.compiler.siblings import Siblings
 from vjpgen.compiler.source import Source
 from vjpgen.compiler.targets import Target, target_of
 from vjpgen.compiler.tokens import Tokens, has_annotation

@@ -24,33 +24,6 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Siblings:
-    """The annotated modules of the project, seen from one module of it.
-
-    Args:
-        modules: their dotted names, as `import` spells them.
-        package: the dotted name of the package that the compiled module lies in ("" at the
-            root); relative imports start there.
-    """
-
-    modules: frozenset[str] = frozenset()
-    package: str = ""
-
-    def absolute(self, module: str | None, level: int) -> str | None:
-        """The dotted name that `from <level dots><module> import` means, or None."""
-        if level == 0:
-            return module
-        parts = self.package.split(".") if self.package else []
-        if level > len(parts):
-            return None
-        return ".".join([*parts[: len(parts) - level + 1], *([module] if module else [])])
-
-    def annotated(self, module: str | None) -> bool:
-        """Whether `module` is an annotated module of the project."""
-        return module is not None and module in self.modules
-
-
-@dataclass(frozen=True)
 class RuleInfo:
     """One annotated function, as `vjpgen list` shows it.
 
