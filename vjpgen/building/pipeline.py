@@ -11,11 +11,11 @@ from vjpgen.building.gather import Gathered, unreadable
 from vjpgen.building.outcome import State, compare, foreign, orphan
 from vjpgen.building.plan import Job, plan
 from vjpgen.building.projects import Packages, Projects
+from vjpgen.building.settling import settled
 from vjpgen.building.siblings import Neighbourhoods
 from vjpgen.building.sinks import Sink
 from vjpgen.compiler import Result, RuleInfo, compile_source
 from vjpgen.diagnostics import WHOLE_FILE, Diagnostic
-from vjpgen.diagnostics.suppressions import read_suppressions, suppress
 
 Progress = Callable[[int, int], None]
 
@@ -143,21 +143,8 @@ def _compile(job: Job) -> Result:
 
 
 def _shown(job: Job, result: Result) -> Iterator[Diagnostic]:
-    """Yield the findings that neither a comment nor the configuration silences.
-
-    An error that leaves no module to write cannot be silenced: the file would be passed over.
-    """
+    """Yield the findings that are shown, and what stands in the way of writing a module."""
     file = job.file
-    suppressions = read_suppressions(job.data) if result != Result() else ()
-
-    def can_silence(item: Diagnostic) -> bool:
-        return result.output is not None or not item.is_error
-
-    selection = file.project.config.selection
-    patterns = file.project.patterns_of(file.path)
-    left = suppress(result.diagnostics, suppressions, file.shown, can_silence)
-    for item in left:
-        if not can_silence(item) or selection.shows_in(item.code, patterns):
-            yield item
+    yield from settled(result, job.data, file.path, file.shown, file.project)
     place = result.rules[0].span if result.rules else WHOLE_FILE
     yield from (replace(item, span=place) for item in job.obstacles)

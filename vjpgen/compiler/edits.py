@@ -8,11 +8,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, order=True)
 class Edit:
-    """Put `text` in place of what stands from `start` to `end`, which are equal to insert."""
+    """Put `text` in place of what stands from `start` to `end`, which are equal to insert.
+
+    `row` is the row of the source that the new lines stand for, 0 for the one they come to.
+    """
 
     start: int
     end: int
     text: str
+    row: int = 0
 
 
 def apply(text: str, edits: Sequence[Edit]) -> str:

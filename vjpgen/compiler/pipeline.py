@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 
 from vjpgen.compiler import imports, insertion
 from vjpgen.compiler.annotations import Annotation, near_misses, read_annotation
@@ -19,6 +20,7 @@ from vjpgen.compiler.header import is_generated, preamble_length, render_header
 from vjpgen.compiler.lower import lower
 from vjpgen.compiler.reading import Parsed, compile_error, not_carried, read, too_deep
 from vjpgen.compiler.result import Options, Result, RuleInfo
+from vjpgen.compiler.rows import source_rows
 from vjpgen.compiler.selfcheck import fault
 from vjpgen.compiler.siblings import Siblings
 from vjpgen.compiler.source import Source
@@ -62,7 +64,7 @@ def _run(data: bytes, filename: str, options: Options, siblings: Siblings) -> Re
         if checked == findings:
             checked = _in_order((*findings, not_carried(filename, wrong)))
         return Result(None, checked, rules)
-    return Result(output, findings, rules)
+    return Result(output, findings, rules, source_rows(source, output, all_edits))
 
 
 def _annotations(
@@ -91,11 +93,13 @@ def _edits(
     comments = {comment.row: comment for comment in tokens.comments if comment.own_line}
     redirection = imports.redirect(source, tree, siblings, options.suffix)
     edits = list(redirection.edits)
-    edits.append(insertion.runtime_import(source, tree, targets[0][1].template, prefix))
+    runtime = insertion.runtime_import(source, tree, targets[0][1].template, prefix)
+    edits.append(replace(runtime, row=min(facts.annotation.row for facts, _ in targets)))
     for facts, target in reversed(targets):  # an inner function may end where its outer one does
         lowered = lower(facts, target, options, redirection)
         unit = parsed.module.default_indent
-        edits.append(insertion.lifted(source, facts.node, lowered, comments, prefix, unit))
+        edit = insertion.lifted(source, facts.node, lowered, comments, prefix, unit)
+        edits.append(replace(edit, row=facts.annotation.row))
     return edits
 
 

@@ -50,8 +50,11 @@ class Result:
         output: the generated module; None where an error was found or nothing is annotated.
         diagnostics: every finding, in the order of the file.
         rules: the annotated functions, as far as they could be read.
+        rows: the source's row for each row of the output; negative where the row was inserted
+            and stands for the annotation in that row.
     """
 
     output: bytes | None = None
     diagnostics: tuple[Diagnostic, ...] = ()
     rules: tuple[RuleInfo, ...] = ()
+    rows: tuple[int, ...] = field(default=(), repr=False)

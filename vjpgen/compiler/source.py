@@ -93,8 +93,13 @@ def decode(data: bytes, filename: str) -> Source:
     encoding, _ = tokenize.detect_encoding(io.BytesIO(data).readline)
     encoding = "utf-8" if encoding == "utf-8-sig" else encoding
     text = data.removeprefix(codecs.BOM_UTF8).decode(encoding)
-    lines = tuple(_LINES.findall(text))
+    lines = split_lines(text)
     starts = [0]
     for line in lines:
         starts.append(starts[-1] + len(line))
     return Source(data, filename, encoding, text, lines, tuple(starts))
+
+
+def split_lines(text: str) -> tuple[str, ...]:
+    """The lines of a text as Python splits them, each with its end."""
+    return tuple(_LINES.findall(text))
