@@ -8,7 +8,6 @@ import pytest
 
 from tests.cli.conftest import BAD, GOOD, PLAIN, WARNS, Folder, Run
 from vjpgen._version import __version__
-from vjpgen.diagnostics.catalogue import CATALOGUE
 
 
 def test_check_reports_and_writes_nothing(folder: Folder, run: Run):
@@ -120,30 +119,6 @@ def test_clean_of_one_source_removes_its_module(folder: Folder, run: Run):
     assert folder.names() == ["a.py", "b.py", "b_vjp.py", "pyproject.toml"]
 
 
-@pytest.mark.parametrize("code", CATALOGUE)
-def test_explain(run: Run, code: str):
-    result = run("explain", code.lower())
-    assert result.exit_code == 0
-    assert result.stdout.startswith(f"{code}: {CATALOGUE[code].title}")
-
-
-def test_explain_all(run: Run):
-    result = run("explain", "--all")
-    assert all(f"{code}: " in result.stdout for code in CATALOGUE)
-
-
-@pytest.mark.parametrize(("code", "meant"), [("VJP10", "VJP10"), ("VPJ303", "VJP303")])
-def test_explain_suggests_the_nearest(run: Run, code: str, meant: str):
-    result = run("explain", code)
-    assert result.exit_code == 2
-    assert f"did you mean {meant}" in result.stderr
-
-
-@pytest.mark.parametrize("args", [[], ["--all", "VJP101"], ["nonsense"]])
-def test_explain_wants_a_code(run: Run, args: list[str]):
-    assert run("explain", *args).exit_code == 2
-
-
 def test_version_and_help(run: Run):
     assert run("--version").stdout == f"vjpgen {__version__}\n"
     for command in ("build", "check", "clean", "explain", "list"):
@@ -225,3 +200,22 @@ def test_drift_cannot_be_deselected(folder: Folder, run: Run):
     folder.write("model.py")
     folder.write("pyproject.toml", '[tool.vjpgen]\nignore = ["VJP9"]\n')
     assert run("build", "--check").exit_code == 1
+
+
+def test_paths_are_shown_relative_to_the_current_folder(folder: Folder, run: Run):
+    file = folder.write("pkg/model.py", BAD)
+    for path in (file, file.parent, folder.path):
+        (item,) = json.loads(run("check", str(path), "--output-format", "json").stdout)
+        assert item["filename"] == "pkg/model.py"
+    folder.write("pkg/model.py")
+    assert "Wrote pkg/model_vjp.py" in run("build", str(folder.path)).stderr
+    result = run("build", "-", "--stdin-filename", str(file), stdin=BAD)
+    assert "--> pkg/model.py:6:19" in result.stderr
+
+
+def test_names_that_could_steer_a_terminal(folder: Folder, run: Run):
+    folder.write("a\x1b[2J.py")
+    result = run("build")
+    assert result.exit_code == 0
+    assert "Wrote a�[2J_vjp.py" in result.stderr
+    assert "\x1b" not in run("check", "no\x1b[2J.py").stderr

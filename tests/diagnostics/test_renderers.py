@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from vjpgen.diagnostics import (
     WHOLE_FILE,
     Diagnostic,
     Span,
     render_github,
     render_json,
-    render_sarif,
     render_text,
 )
 
@@ -71,6 +72,30 @@ def test_wide_and_combining_characters_are_underlined_where_they_stand():
     assert marks.count("^") == 3
 
 
+@pytest.mark.parametrize(
+    ("before", "cells"),
+    [
+        ("\N{MAN}\u200d\N{WOMAN}\u200d\N{GIRL}", 2),
+        ("\N{THUMBS UP SIGN}\N{EMOJI MODIFIER FITZPATRICK TYPE-4}", 2),
+        ("\N{HEAVY BLACK HEART}\ufe0f", 2),
+        ("\N{REGIONAL INDICATOR SYMBOL LETTER D}\N{REGIONAL INDICATOR SYMBOL LETTER E}", 2),
+        ("\u0928\u0941", 1),
+        ("\u1112\u1161\u11ab", 2),
+        ("\uff21", 2),
+        ("a\u200db", 3),
+        ("\t", 4),
+    ],
+)
+def test_what_takes_several_characters_to_write_is_measured_whole(before: str, cells: int):
+    line = f"{before} bad {before}"
+    start = len(before) + 2
+    _, marks = _marks(_text(Diagnostic("VJP101", "m", "m.py", Span(1, start, 1, start + 3)), line))
+    assert marks == "  | " + " " * (cells + 1) + "^^^"
+    end = len(line) + 1
+    _, marks = _marks(_text(Diagnostic("VJP101", "m", "m.py", Span(1, 1, 1, end)), line))
+    assert marks.count("^") == 2 * cells + 5
+
+
 def test_tabs_are_widened():
     shown, marks = _marks(_text(Diagnostic("VJP101", "m", "m.py", Span(3, 2, 3, 8)), SOURCE))
     assert shown == "3 |     return x"
@@ -86,6 +111,12 @@ def test_a_span_over_many_lines_is_cut():
     text = _text(Diagnostic("VJP101", "m", "m.py", Span(1, 1, 9, 2)), "  abc  \n" * 9)
     assert text.count("^^^") == 4
     assert "5 |" not in text
+    assert "\n ...\n" in text
+
+
+def test_an_empty_line_within_a_span_is_not_underlined():
+    text = _text(Diagnostic("VJP101", "m", "m.py", Span(1, 1, 3, 2)), "a\n\nb\n")
+    assert text.splitlines()[3:8] == ["1 | a", "  | ^", "2 |", "3 | b", "  | ^"]
 
 
 def test_a_very_long_line_is_cut_to_the_span():
@@ -93,6 +124,26 @@ def test_a_very_long_line_is_cut_to_the_span():
     shown, marks = _marks(_text(Diagnostic("VJP101", "m", "m.py", Span(1, 5001, 1, 5004)), line))
     assert len(shown) < 200
     assert shown[marks.index("^") :].startswith("bad")
+    assert marks.count("^") == 3
+    assert shown.startswith("1 | ...x")
+    assert shown.endswith("y...")
+
+
+@pytest.mark.parametrize(
+    ("start", "left", "right"), [(1, "1 | bad", "x..."), (4998, "...x", "bad")]
+)
+def test_a_cut_is_marked_where_it_is(start: int, left: str, right: str):
+    line = "x" * (start - 1) + "bad" + "x" * (5000 - start - 2)
+    item = Diagnostic("VJP101", "m", "m.py", Span(1, start, 1, start + 3))
+    shown, marks = _marks(_text(item, line))
+    assert shown.removeprefix("1 | " * (left[0] == ".")).startswith(left)
+    assert shown.endswith(right)
+    assert shown[marks.index("^") :].startswith("bad")
+
+
+def test_a_long_span_is_underlined_as_far_as_it_is_shown():
+    shown, marks = _marks(_text(Diagnostic("VJP101", "m", "m.py", Span(1, 1, 1, 9000)), "x" * 8999))
+    assert marks.count("^") == shown.count("x")
 
 
 def test_a_span_past_the_end_does_not_fail():
@@ -129,21 +180,27 @@ def test_json_is_a_list_of_ruffs_objects():
 def test_github_escapes():
     item = Diagnostic("VJP004", "100%\nof", "a,b:c.py", Span(2, 3, 2, 4), "so")
     assert render_github.render([item]) == (
-        "::warning title=vjpgen (VJP004),file=a%2Cb%3Ac.py,line=2,col=3,endLine=2,endColumn=4::"
+        "::warning title=vjpgen (VJP004),file=a%2Cb%3Ac.py,line=2,endLine=2,col=3,endColumn=4::"
         "a,b:c.py:2:3: VJP004 100%25%0Aof%0Ahelp: so\n"
     )
 
 
-def test_sarif():
-    item = Diagnostic("VJP004", "nearly", "/home/me/a b/ü.py", Span(2, 3, 2, 4))
-    log = json.loads(render_sarif.render([FOUND, item, FOUND], base="/home/me"))
-    (run,) = log["runs"]
-    rules = run["tool"]["driver"]["rules"]
-    assert log["version"] == "2.1.0"
-    assert [rule["id"] for rule in rules] == ["VJP004", "VJP101"]
-    assert [result["ruleIndex"] for result in run["results"]] == [1, 0, 1]
-    assert [result["level"] for result in run["results"]] == ["error", "warning", "error"]
-    places = [result["locations"][0]["physicalLocation"] for result in run["results"]]
-    assert [place["artifactLocation"]["uri"] for place in places[:2]] == ["m.py", "a%20b/%C3%BC.py"]
-    assert places[0]["region"] == {"startLine": 1, "startColumn": 19, "endLine": 1, "endColumn": 21}
-    assert "help: try" in run["results"][0]["message"]["text"]
+@pytest.mark.parametrize(
+    ("span", "region"),
+    [
+        (WHOLE_FILE, "line=1::"),
+        (Span(2, 3, 2, 5), "line=2,endLine=2,col=3,endColumn=5::"),
+        (Span(2, 3, 4, 1), "line=2,endLine=4::"),
+    ],
+)
+def test_github_takes_columns_within_one_line_alone(span: Span, region: str):
+    (line,) = render_github.render([Diagnostic("VJP904", "m", "m.py", span)]).splitlines()
+    assert f"file=m.py,{region}" in line
+
+
+def test_github_gets_nothing_that_steers_or_ends_the_command():
+    item = Diagnostic("VJP101", "a\rb\x1b[2J::error::c", "m\n::error.py", Span(1, 1, 1, 2), "d\re")
+    text = render_github.render([item])
+    assert text.count("\n") == 1
+    assert not {"\r", "\x1b"} & set(text)
+    assert "file=m%0A%3A%3Aerror.py" in text

@@ -13,6 +13,7 @@ import click
 
 from vjpgen.building.files import read
 from vjpgen.diagnostics import Diagnostic
+from vjpgen.diagnostics.text import shown
 
 ReadSource = Callable[[str], bytes | None]
 _QUIET_SECONDS = 0.5
@@ -28,12 +29,12 @@ class Voice:
     def say(self, line: str) -> None:
         """Say what was done."""
         if not self.quiet:
-            click.echo(line, err=True)
+            click.echo(shown(line), err=True)
 
     def whisper(self, line: str) -> None:
         """Say what only the curious want to know."""
         if self.verbose and not self.quiet:
-            click.echo(line, err=True)
+            click.echo(shown(line), err=True)
 
 
 @dataclass
@@ -86,7 +87,7 @@ def _render(found: tuple[Diagnostic, ...], form: str, read: ReadSource, color: b
     if form == "sarif":
         from vjpgen.diagnostics import render_sarif
 
-        return render_sarif.render(found)
+        return render_sarif.render(found, read)
     if form == "github":
         from vjpgen.diagnostics import render_github
 

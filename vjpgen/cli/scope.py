@@ -12,6 +12,7 @@ import click
 from vjpgen.building.gather import UsageError
 from vjpgen.building.projects import Projects, common_root
 from vjpgen.config import ConfigError
+from vjpgen.diagnostics.text import shown
 
 
 @dataclass(frozen=True)
@@ -24,9 +25,18 @@ class Scope:
 
 def open_scope(paths: tuple[str, ...], config: str | None) -> Scope:
     """Settle what to work on; without paths, what the configuration names, or this folder."""
+    paths = tuple(map(as_shown, paths))
     given = paths or (".",)
     projects = Projects(config, common_root(os.path.abspath(path) for path in given))
     return Scope(paths or _configured(projects), projects)
+
+
+def as_shown(path: str) -> str:
+    """Return a path as it is shown: what lies in the current folder, relative to it."""
+    inside = os.path.join(os.getcwd(), "")
+    if not os.path.join(os.path.normpath(path), "").startswith(inside):
+        return path
+    return os.path.relpath(path) + os.sep * path.endswith(os.sep)
 
 
 def _configured(projects: Projects) -> tuple[str, ...]:
@@ -42,4 +52,4 @@ def usage_errors() -> Iterator[None]:
     try:
         yield
     except (ConfigError, UsageError) as error:
-        raise click.UsageError(str(error)) from error
+        raise click.UsageError(shown(str(error))) from error

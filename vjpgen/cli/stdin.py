@@ -9,7 +9,7 @@ from vjpgen.building.gather import Gathered, Source, UsageError, classify, is_ex
 from vjpgen.building.pipeline import Report, build, compile_job, jobs_for
 from vjpgen.building.plan import Job
 from vjpgen.cli.output import Progress, print_findings, read_source
-from vjpgen.cli.scope import Scope, open_scope
+from vjpgen.cli.scope import Scope, as_shown, open_scope
 from vjpgen.cli.wishes import Wishes
 
 
@@ -25,7 +25,7 @@ def build_stdin(
         raise UsageError("`--stdin-filename` goes with the one path `-`")
     if filename is None:
         raise UsageError("`-` wants `--stdin-filename`, the name of the source")
-    shown = os.path.normpath(filename)
+    shown = os.path.normpath(as_shown(filename))
     data = sys.stdin.buffer.read()
     scope = open_scope((filename,), config)
     jobs = _jobs(data, shown, scope, force_exclude)

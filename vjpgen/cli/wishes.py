@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 
 import click
@@ -9,6 +10,7 @@ import click
 from vjpgen.building.pipeline import Report
 from vjpgen.building.sinks import CheckSink, DiffSink, Sink, WriteSink
 from vjpgen.cli.output import Voice, exit_status
+from vjpgen.diagnostics.text import shown, split_lines
 
 
 @dataclass(frozen=True)
@@ -41,4 +43,6 @@ class Wishes:
 
 
 def _print(text: str) -> None:
+    if sys.stdout.isatty():
+        text = "".join(f"{shown(line)}\n" for line in split_lines(text.removesuffix("\n")))
     click.echo(text, nl=False)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 
 from vjpgen.diagnostics import WHOLE_FILE, Diagnostic, Severity
-from vjpgen.diagnostics.text import decode, shown, split_lines, width
+from vjpgen.diagnostics.text import Sources, shown, width
 
 ReadSource = Callable[[str], bytes | None]
 
@@ -14,6 +15,7 @@ _CODES = {"bold": "1", "dim": "2", "red": "31", "yellow": "33", "blue": "34", "c
 _HUES = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.NOTE: "cyan"}
 _MOST_ROWS = 4
 _MOST_CHARACTERS = 160
+_CUT = "..."
 
 
 def render(diagnostics: Iterable[Diagnostic], read: ReadSource, *, color: bool = False) -> str:
@@ -27,11 +29,8 @@ def render(diagnostics: Iterable[Diagnostic], read: ReadSource, *, color: bool =
     found = tuple(diagnostics)
     if not found:
         return ""
-    sources: dict[str, list[str]] = {}
-    for name in {item.filename for item in found}:
-        data = read(name)
-        sources[name] = [] if data is None else split_lines(decode(data))
-    blocks = [_block(item, sources[item.filename], color) for item in found]
+    sources = Sources(read)
+    blocks = [_block(item, sources.lines(item.filename), color) for item in found]
     return "\n".join([*blocks, count(found), ""])
 
 
@@ -51,7 +50,8 @@ def _lines(item: Diagnostic, lines: list[str], color: bool) -> Iterator[str]:
     span = item.span
     head = _paint(f"{item.severity.value}[{item.code}]", hue, color)
     yield f"{head}{_paint(f': {shown(item.message)}', 'bold', color)}"
-    last = min(span.end_row, span.row + _MOST_ROWS - 1, len(lines))
+    end = min(span.end_row, len(lines))
+    last = min(end, span.row + _MOST_ROWS - 1)
     margin = " " * len(str(max(last, span.row)))
     place = f"{shown(item.filename)}:{span.row}:{span.column}"
     yield f"{margin}{_paint('-->', 'blue', color)} {place}"
@@ -59,18 +59,22 @@ def _lines(item: Diagnostic, lines: list[str], color: bool) -> Iterator[str]:
         yield f"{margin} {_paint('|', 'blue', color)}"
         for row in range(span.row, last + 1):
             yield from _excerpt(item, row, lines[row - 1], margin, color)
+        if last < end:
+            yield _paint(f"{margin}{_CUT}", "blue", color)
     if item.help is not None:
         yield f"{margin} = {_paint('help', 'cyan', color)}: {shown(item.help)}"
 
 
 def _excerpt(item: Diagnostic, row: int, line: str, margin: str, color: bool) -> Iterator[str]:
-    start, stop = _columns(item, row, line)
-    line, start, stop = _window(line, start, stop)
+    window = _window(line, *_columns(item, row, line))
     number = _paint(str(row).rjust(len(margin)), "blue", color)
     bar = _paint("|", "blue", color)
-    yield f"{number} {bar} {shown(line)}".rstrip()
-    indent = " " * width(line[:start])
-    marks = "^" * max(1, width(line[start:stop]))
+    yield f"{number} {bar} {window.before}{shown(window.text)}{window.after}".rstrip()
+    if row != item.span.row and not line.strip():
+        return
+    left = width(window.text[: window.start])
+    marks = "^" * max(1, width(window.text[: window.stop]) - left)
+    indent = " " * (len(window.before) + left)
     yield f"{margin} {bar} {indent}{_paint(marks, _HUES[item.severity], color)}"
 
 
@@ -83,13 +87,25 @@ def _columns(item: Diagnostic, row: int, line: str) -> tuple[int, int]:
     return min(start, len(line)), max(start, min(stop, len(line)))
 
 
-def _window(line: str, start: int, stop: int) -> tuple[str, int, int]:
+@dataclass(frozen=True)
+class _Window:
+    """The part of a line that is shown, the marks of what is left out, and the span in it."""
+
+    text: str
+    start: int
+    stop: int
+    before: str = ""
+    after: str = ""
+
+
+def _window(line: str, start: int, stop: int) -> _Window:
     """Cut a very long line to a stretch around the span."""
     if len(line) <= _MOST_CHARACTERS:
-        return line, start, stop
-    left = max(0, start - _MOST_CHARACTERS // 4)
-    piece = line[left : left + _MOST_CHARACTERS]
-    return piece, start - left, min(stop - left, len(piece))
+        return _Window(line, start, stop)
+    left = max(0, min(start - _MOST_CHARACTERS // 4, len(line) - _MOST_CHARACTERS))
+    right = left + _MOST_CHARACTERS
+    before, after = _CUT if left else "", _CUT if right < len(line) else ""
+    return _Window(line[left:right], start - left, min(stop, right) - left, before, after)
 
 
 def _paint(text: str, style: str, color: bool) -> str:

@@ -12,9 +12,18 @@ from vjpgen.diagnostics.catalogue import (
     names,
     signatures,
 )
-from vjpgen.diagnostics.catalogue.entry import Entry
+from vjpgen.diagnostics.catalogue.entry import Entry, Example, files_of
 
-__all__ = ["CATALOGUE", "Entry", "nearest"]
+__all__ = ["CATALOGUE", "FAMILIES", "Entry", "Example", "files_of", "fitting", "nearest"]
+
+FAMILIES = {
+    "VJP0": "The annotation as text",
+    "VJP1": "The names that an annotation uses",
+    "VJP2": "The shape of the annotated function and of its rule",
+    "VJP3": "What a backward rule does",
+    "VJP4": "The modules of a project",
+    "VJP9": "Files, as they are read and written",
+}
 
 
 def _table(families: Iterable[tuple[Entry, ...]]) -> dict[str, Entry]:
@@ -32,6 +41,13 @@ CATALOGUE: dict[str, Entry] = _table(
         files.ENTRIES,
     ]
 )
+
+
+def fitting(text: str) -> tuple[Entry, ...]:
+    """Return the entries of a code or of the beginning of some, as "VJP3"; letter case is free."""
+    start = text.upper()
+    is_prefix = start.startswith("VJP")
+    return tuple(entry for code, entry in CATALOGUE.items() if is_prefix and code.startswith(start))
 
 
 def nearest(text: str) -> str | None:
