@@ -24,6 +24,7 @@ class Config:
         paths: what to build where the command line names nothing.
         exclude: patterns, as in a `.gitignore`, of what is passed over besides the usual.
         suffix: what a generated module's name adds to its source's.
+        out_dir: the folder under which packages are mirrored; None writes beside the sources.
         missing: the policy for leaves missing from a tangent, for rules that state none.
         selection: which findings are shown.
     """
@@ -31,6 +32,7 @@ class Config:
     paths: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     suffix: str = "_vjp"
+    out_dir: str | None = None
     missing: str | None = None
     selection: Selection = field(default_factory=Selection)
 
@@ -80,6 +82,7 @@ def parse_config(table: dict[str, Any]) -> Config:
         paths=values.get("paths", ()),
         exclude=values.get("exclude", ()),
         suffix=values.get("suffix", "_vjp"),
+        out_dir=values.get("out-dir"),
         missing=values.get("missing"),
         selection=selection,
     )
@@ -101,6 +104,13 @@ def _suffix(key: str, value: Any) -> str:
     text = _text(key, value)
     if not text or not f"a{text}".isidentifier():
         raise ConfigError(f"`{key}` wants letters, digits and underscores, not {text!r}")
+    return text
+
+
+def _folder(key: str, value: Any) -> str:
+    text = _text(key, value)
+    if not text or "\0" in text:
+        raise ConfigError(f"`{key}` wants the name of a folder, not {text!r}")
     return text
 
 
@@ -133,6 +143,7 @@ _READERS: dict[str, Callable[[str, Any], Any]] = {
     "paths": _texts,
     "exclude": _texts,
     "suffix": _suffix,
+    "out-dir": _folder,
     "missing": _missing,
     "select": _selectors,
     "extend-select": _selectors,

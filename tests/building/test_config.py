@@ -15,6 +15,7 @@ WHOLE = """
 paths = ["src"]
 exclude = ["old"]
 suffix = "_rules"
+out-dir = "out"
 missing = "zero"
 select = ["VJP1", "VJP2"]
 extend-select = ["VJP304"]
@@ -31,6 +32,7 @@ def test_every_key(tree: Tree):
         paths=("src",),
         exclude=("old",),
         suffix="_rules",
+        out_dir="out",
         missing="zero",
         selection=Selection(
             select=("VJP1", "VJP2"),
@@ -58,6 +60,8 @@ def test_nothing_said_is_the_default(tree: Tree, text: str):
         ({"suffix": ""}, "`suffix` wants letters"),
         ({"suffix": ".gen"}, "`suffix` wants letters"),
         ({"suffix": "/../x"}, "`suffix` wants letters"),
+        ({"out-dir": ""}, "`out-dir` wants the name of a folder"),
+        ({"out_dir": "out"}, "did you mean `out-dir`?"),
         ({"missing": "zeros"}, "did you mean `zero`?"),
         ({"missing": None}, "`missing` wants a string"),
         ({"select": ["VJP7"]}, "no code begins with `VJP7`"),

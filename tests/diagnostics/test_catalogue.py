@@ -7,6 +7,7 @@ import re
 
 import pytest
 
+from vjpgen.building.layout import Place
 from vjpgen.building.pipeline import compile_job
 from vjpgen.building.plan import Job
 from vjpgen.building.projects import Project
@@ -34,7 +35,7 @@ def _compile(text: str) -> tuple[list[str], bytes | None]:
         "/example/model.py", "model.py", "/example", Project("/example", "/example", Config())
     )
     options = Options("model.py")
-    done = compile_job(Job(file, text.encode(), "", "", options, Siblings()))
+    done = compile_job(Job(file, text.encode(), Place("", ""), "", options, Siblings()))
     return [item.code for item in done.diagnostics], done.output
 
 

@@ -9,6 +9,7 @@ from enum import Enum
 
 from vjpgen.building.files import read, read_if_there
 from vjpgen.building.gather import Generated, holds_annotation
+from vjpgen.building.manifest import Entry, digest_of
 from vjpgen.building.plan import Job
 from vjpgen.compiler import parse_header
 from vjpgen.diagnostics import WHOLE_FILE, Diagnostic
@@ -50,28 +51,36 @@ class Change:
 
 def compare(job: Job, new: bytes) -> Change:
     """Compare what was generated with what is on disk."""
-    is_folder = os.path.isdir(job.output)
-    old = None if is_folder else read_if_there(job.output)
-    state = State.FOREIGN if is_folder else _state(old, new)
-    return Change(job.output, job.shown, job.file.shown, state, old, new)
+    place = job.place
+    is_folder = os.path.isdir(place.path)
+    old = None if is_folder else read_if_there(place.path)
+    state = State.FOREIGN if is_folder else _state(old, new, place.recorded)
+    return Change(place.path, place.shown, job.file.shown, state, old, new)
 
 
-def _state(old: bytes | None, new: bytes) -> State:
+def _state(old: bytes | None, new: bytes, recorded: Entry | None) -> State:
     if old is None:
         return State.MISSING
     if old == new:
         return State.FRESH
     header = parse_header(old)
-    if header is None:
+    is_intact = header.intact if header is not None else _as_copied(old, recorded)
+    if is_intact is None:
         return State.FOREIGN
-    return State.STALE if header.intact else State.EDITED
+    return State.STALE if is_intact else State.EDITED
 
 
-def foreign(change: Change) -> Diagnostic:
-    """Report a file of the user's where the generated module should go."""
+def _as_copied(data: bytes, recorded: Entry | None) -> bool | None:
+    """Whether a file is still as vjpgen copied it there; None where vjpgen copied nothing."""
+    if recorded is None or not recorded.digests:
+        return None
+    return digest_of(data) in recorded.digests
+
+
+def foreign(change: Change, advice: str) -> Diagnostic:
+    """Report a file of the user's where a file of ours should go."""
     message = f"{change.shown} exists and was not written by vjpgen"
-    help_ = "move it away, or set another `suffix` in [tool.vjpgen]"
-    return Diagnostic("VJP901", message, change.shown, WHOLE_FILE, help_)
+    return Diagnostic("VJP901", message, change.shown, WHOLE_FILE, advice)
 
 
 def orphan(module: Generated, annotated: Container[str]) -> Change | None:

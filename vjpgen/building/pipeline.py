@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from vjpgen.building.gather import Gathered, unreadable
+from vjpgen.building.layout import Layouts
 from vjpgen.building.outcome import State, compare, foreign, orphan
 from vjpgen.building.plan import Job, plan
 from vjpgen.building.projects import Packages, Projects
@@ -83,7 +84,8 @@ def jobs_for(paths: Sequence[str], gathered: Gathered, projects: Projects) -> tu
     whole = len(paths) == 1 and os.path.isdir(paths[0])
     scanned = {os.path.abspath(paths[0]): gathered} if whole else {}
     packages = Packages()
-    return plan(gathered.sources, packages, Neighbourhoods(projects, packages, scanned))
+    neighbourhoods = Neighbourhoods(projects, packages, scanned)
+    return plan(gathered.sources, packages, neighbourhoods, Layouts(packages))
 
 
 Deliver = Callable[[Compiled], tuple[Iterable[Diagnostic], str | None]]
@@ -115,12 +117,12 @@ def _deliver(done: Compiled, sink: Sink) -> tuple[Iterable[Diagnostic], str | No
     try:
         change = compare(done.job, done.output)
         if change.state is State.FOREIGN:
-            return (foreign(change),), None
+            return (foreign(change, done.job.advice),), None
         if change.state is State.FRESH:
             return (), change.shown
         return tuple(sink.accept(change)), None
     except OSError as error:
-        return (unreadable(done.job.shown, error),), None
+        return (unreadable(done.job.place.shown, error),), None
 
 
 def compile_job(job: Job) -> Compiled:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 
-from vjpgen.building.gather import Source, output_name
+from vjpgen.building.gather import Source
+from vjpgen.building.layout import Layout, Layouts, Place
 from vjpgen.building.projects import Packages
 from vjpgen.building.siblings import Neighbourhoods
 from vjpgen.building.walk import Found
@@ -22,8 +23,8 @@ class Job:
     Args:
         file: the source file.
         data: its bytes.
-        output: the generated module's absolute path.
-        shown: that path as the user would write it.
+        place: where the generated module goes.
+        advice: how to make room where a file of the user's stands.
         options: what the compiler is told.
         siblings: the annotated modules whose imports are redirected.
         obstacles: why the module cannot be written, whatever the compiler says.
@@ -31,37 +32,59 @@ class Job:
 
     file: Found
     data: bytes = field(repr=False)
-    output: str
-    shown: str
+    place: Place
+    advice: str
     options: Options
     siblings: Siblings = field(repr=False)
     obstacles: tuple[Diagnostic, ...] = ()
 
 
 def plan(
-    sources: Iterable[Source], packages: Packages, neighbourhoods: Neighbourhoods
+    sources: Iterable[Source],
+    packages: Packages,
+    neighbourhoods: Neighbourhoods,
+    layouts: Layouts,
+    taken: Iterable[str] = (),
 ) -> tuple[Job, ...]:
-    """Return one job for each source, in the order of their paths."""
+    """Return one job for each source, in the order of their paths.
+
+    Args:
+        sources: the sources.
+        packages: finds the root of a package.
+        neighbourhoods: finds the annotated modules that a source can import.
+        layouts: finds where a project's modules go.
+        taken: the absolute paths of files that will be written besides.
+
+    Raises:
+        UsageError: where the modules of a project cannot go where they should.
+    """
     found = sorted(sources, key=lambda source: source.file.path)
-    targets = Counter(_target(source.file) for source in found if _writes(source))
+    placed = [(source, layouts.of(source.file.project)) for source in found]
+    targets = Counter(target(path) for path in taken)
+    targets.update(
+        target(layout.place(source.file).path)
+        for source, layout in placed
+        if _writes(source, layout)
+    )
+    shared = {each for each, count in targets.items() if count > 1}
     return tuple(
-        _job(source, packages, neighbourhoods, is_shared=targets[_target(source.file)] > 1)
-        for source in found
+        _job(source, layout, packages, neighbourhoods, shared) for source, layout in placed
     )
 
 
-def output_path(file: Found) -> str:
-    """Return the absolute path of the module that is generated from a source."""
-    return os.path.join(os.path.dirname(file.path), output_name(file))
+def target(path: str) -> str:
+    """Return the file that would be written in the end, links and letter case seen through."""
+    return os.path.normcase(os.path.realpath(path))
 
 
-def _target(file: Found) -> str:
-    """The file that would be written in the end, links and letter case seen through."""
-    return os.path.normcase(os.path.realpath(output_path(file)))
+def clash(file: Found, place: Place) -> Diagnostic:
+    """Report a source whose output another one would write, too."""
+    message = f"another source would also write {place.shown}"
+    return Diagnostic("VJP403", message, file.shown, WHOLE_FILE, "rename one of the two")
 
 
-def _writes(source: Source) -> bool:
-    return not _is_init(source.file) and source.is_annotated
+def _writes(source: Source, layout: Layout) -> bool:
+    return source.is_annotated and (layout.takes_init or not _is_init(source.file))
 
 
 def _is_init(file: Found) -> bool:
@@ -69,27 +92,33 @@ def _is_init(file: Found) -> bool:
 
 
 def _job(
-    source: Source, packages: Packages, neighbourhoods: Neighbourhoods, *, is_shared: bool
+    source: Source,
+    layout: Layout,
+    packages: Packages,
+    neighbourhoods: Neighbourhoods,
+    shared: Container[str],
 ) -> Job:
     file, config = source.file, source.file.project.config
-    options = Options(packages.origin(file.path), config.suffix, config.missing)
     return Job(
         file=file,
         data=source.data,
-        output=output_path(file),
-        shown=os.path.join(os.path.dirname(file.shown), output_name(file)),
-        options=options,
-        siblings=neighbourhoods.seen_from(file),
-        obstacles=tuple(_obstacles(source, is_shared)),
+        place=layout.place(file),
+        advice=layout.advice,
+        options=Options(packages.origin(file.path), config.suffix, config.missing),
+        siblings=neighbourhoods.seen_from(file) if layout.redirects else Siblings(),
+        obstacles=tuple(_obstacles(source, layout, shared)),
     )
 
 
-def _obstacles(source: Source, is_shared: bool) -> Iterable[Diagnostic]:
-    shown = source.file.shown
-    if _is_init(source.file) and source.is_annotated:
+def _obstacles(source: Source, layout: Layout, shared: Container[str]) -> Iterable[Diagnostic]:
+    shown, place = source.file.shown, layout.place(source.file)
+    if not source.is_annotated:
+        return
+    if not _writes(source, layout):
         message = "an annotated `__init__.py` cannot have a generated module beside it"
-        help_ = "move the annotated functions into a module of the package"
+        help_ = (
+            "move the annotated functions into a module of the package, or build with `--out-dir`"
+        )
         yield Diagnostic("VJP401", message, shown, WHOLE_FILE, help_)
-    if is_shared and _writes(source):
-        message = f"another source would also write {output_name(source.file)}"
-        yield Diagnostic("VJP403", message, shown, WHOLE_FILE, "rename one of the two")
+    elif target(place.path) in shared:
+        yield clash(source.file, place)

@@ -17,6 +17,19 @@ MARKER = "pyproject.toml"
 
 
 @dataclass(frozen=True)
+class OutDir:
+    """The folder under which packages are mirrored.
+
+    Args:
+        path: its absolute path.
+        shown: its path as the user would write it.
+    """
+
+    path: str
+    shown: str
+
+
+@dataclass(frozen=True)
 class Project:
     """A folder of modules that import one another, with its configuration.
 
@@ -24,11 +37,13 @@ class Project:
         root: the project's folder.
         base: the folder that the configuration's patterns start from.
         config: the configuration.
+        out: the folder under which its packages are mirrored; None writes beside the sources.
     """
 
     root: str
     base: str
     config: Config
+    out: OutDir | None = None
 
     @cached_property
     def _exclude(self) -> GitIgnoreSpec:
@@ -71,10 +86,12 @@ class Projects:
     Args:
         config_file: a configuration that holds everywhere, or None for the nearest one.
         fallback: the root of files that lie under no `pyproject.toml`.
+        out_dir: the folder of `--out-dir`, which goes before any configuration's.
     """
 
-    def __init__(self, config_file: str | None, fallback: str) -> None:
+    def __init__(self, config_file: str | None, fallback: str, out_dir: str | None = None) -> None:
         self._fixed = None if config_file is None else load_config(config_file)
+        self._out = None if out_dir is None else _out_dir(out_dir)
         self._known: dict[str, Project] = {}
         self._fallback = self._project(fallback, None)
 
@@ -93,8 +110,25 @@ class Projects:
 
     def _project(self, root: str, file: str | None) -> Project:
         if self._fixed is not None:
-            return Project(root, os.getcwd(), self._fixed)
-        return Project(root, root, Config() if file is None else load_config(file))
+            base, config = os.getcwd(), self._fixed
+        else:
+            base, config = root, Config() if file is None else load_config(file)
+        out = self._out
+        if out is None and config.out_dir is not None:
+            out = _out_dir(_relative(os.path.join(base, config.out_dir)))
+        return Project(root, base, config, out)
+
+
+def _out_dir(path: str) -> OutDir:
+    return OutDir(os.path.abspath(path), os.path.normpath(path))
+
+
+def _relative(path: str) -> str:
+    """Return a path as it is written from the current folder, where that can be done."""
+    try:
+        return os.path.relpath(path)
+    except ValueError:  # on another drive
+        return path
 
 
 def common_root(paths: Iterable[str]) -> str:
