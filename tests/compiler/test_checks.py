@@ -8,6 +8,7 @@ from textwrap import dedent
 import pytest
 
 from vjpgen.compiler import Options, Result, compile_source
+from vjpgen.diagnostics import Span
 from vjpgen.diagnostics.catalogue import CATALOGUE
 
 BWD = "def b(vjp_fn, y_t):\n    return vjp_fn(y_t)\n\n\n"
@@ -410,3 +411,10 @@ def test_the_configured_policy_stands_where_the_annotation_gives_none() -> None:
     output = compile_text(text, missing="zero").output
     assert output is not None
     assert output.count(b'missing="zero"') == output.count(b'missing="error"') == 1
+
+
+def test_a_finding_elsewhere_knows_its_annotation() -> None:
+    text = "# custom-vjp: bwd=b\n# custom-vjp: missing=zero\ndef f(x):\n    return x\n\n\n"
+    (found,) = compile_text(text + "def b(vjp_fn, y_t):\n    return 1, 2, 3\n").diagnostics
+    assert (found.code, found.span.row) == ("VJP203", 8)
+    assert found.annotation == Span(1, 1, 2, 27)

@@ -63,3 +63,57 @@ def test_one_that_silences_nothing_is_reported():
 
 def test_what_cannot_be_silenced_stays():
     assert _suppress("x  # vjpgen: ignore[VJP302]\n", ITEM, can_silence=False) == ["VJP302"]
+
+
+def _faults(comment: str) -> list[tuple[str, str]]:
+    items = suppress((), read_suppressions(comment.encode()), "m.py", lambda _: True)
+    return [(item.message, item.help or "") for item in items]
+
+
+@pytest.mark.parametrize(
+    ("comment", "message", "help_"),
+    [
+        ("# vjpgen: ignore[VJP999]", "no finding has the code `VJP999`", "`VJP9"),
+        ("# vjpgen: ignore[vjp302]", "no finding has the code `vjp302`", "did you mean `VJP302`?"),
+        ("# vjpgen: ignore[VJP3]", "no finding has the code `VJP3`", "write out each code"),
+        ("# vjpgen: ignore[all]", "no finding has the code `all`", "explain --all"),
+        ("# vjpgen:ignore", "names no code,", "write `# vjpgen: ignore[VJP302]`"),
+        ("# vjpgen: ignore[]", "names no code,", "write `# vjpgen: ignore[VJP302]`"),
+        ("# vjpgen: ignore[VJP101", "names no code in brackets", "`# vjpgen: ignore[VJP101]`"),
+        ("# vjpgen: ignore VJP101", "names no code in brackets", "`# vjpgen: ignore[VJP101]`"),
+        (
+            "# vjpgen: ignore(vjp101, VJP302)",
+            "names no code in brackets",
+            "`# vjpgen: ignore[VJP101, VJP302]`",
+        ),
+    ],
+)
+def test_a_malformed_one_is_told_what_to_write(comment: str, message: str, help_: str):
+    ((said, advised),) = _faults(f"x  {comment}\n")
+    assert message in said
+    assert help_ in advised
+
+
+def test_the_place_of_a_malformed_one():
+    assert _found("é  # a # vjpgen: ignore[]  # b\n") == [(None, Span(1, 8, 1, 26))]
+    assert _found("é  # vjpgen: ignore[VJP302, VJP9]\n")[1] == (None, Span(1, 29, 1, 33))
+
+
+def test_it_can_stand_on_any_line_of_the_finding_or_of_its_annotation():
+    item = Diagnostic("VJP302", "m", "m.py", Span(3, 1, 4, 2), annotation=Span(6, 1, 8, 3))
+    for row in range(1, 10):
+        left = _suppress("\n" * (row - 1) + "x  # vjpgen: ignore[VJP302]\n", item)
+        assert left == ([] if row in (3, 4, 6, 7, 8) else ["VJP302", "VJP009"])
+
+
+def test_vjp009_can_be_ignored_itself():
+    assert _suppress("x  # vjpgen: ignore[VJP303, VJP009]\n", ITEM) == ["VJP302"]
+    assert _suppress("x  # vjpgen: ignore[nonsense, VJP009]\n", ITEM) == ["VJP302"]
+    assert _suppress("x  # vjpgen: ignore[VJP302, VJP009]\n", ITEM) == ["VJP009"]
+    assert _suppress("x  # vjpgen: ignore[VJP009]\n") == ["VJP009"]
+
+
+def test_where_not_all_was_looked_for_only_the_malformed_are_reported():
+    source = b"x  # vjpgen: ignore[VJP302, VJP009]\ny  # vjpgen: ignore\n"
+    items = suppress((), read_suppressions(source), "m.py", lambda _: True, complete=False)
+    assert [item.span.row for item in items] == [2]

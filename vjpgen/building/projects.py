@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from vjpgen.config import Config, load_config
+from vjpgen.globs import fits
 
 if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec
@@ -51,25 +52,16 @@ class Project:
 
         return GitIgnoreSpec.from_lines(self.config.exclude)
 
-    @cached_property
-    def _patterns(self) -> tuple[tuple[str, bool, GitIgnoreSpec], ...]:
-        from pathspec import GitIgnoreSpec
-
-        keys = [pattern for pattern, _ in self.config.selection.per_file_ignores]
-        return tuple(
-            (key, key.startswith("!"), GitIgnoreSpec.from_lines([key.removeprefix("!")]))
-            for key in keys
-        )
-
     def excludes(self, path: str) -> bool:
         """Whether the configuration excludes this path; a folder's path ends in a slash."""
         return bool(self.config.exclude) and self._exclude.match_file(self._relative(path))
 
     def patterns_of(self, path: str) -> tuple[str, ...]:
         """The patterns of `per-file-ignores` that this file fits."""
-        relative = self._relative(path)
+        keys = [pattern for pattern, _ in self.config.selection.per_file_ignores]
+        relative = self._relative(path) if keys else ""
         return tuple(
-            key for key, negated, spec in self._patterns if spec.match_file(relative) != negated
+            key for key in keys if fits(key.removeprefix("!"), relative) != key.startswith("!")
         )
 
     def _relative(self, path: str) -> str:

@@ -31,6 +31,7 @@ def settled(
 
     selection = project.config.selection
     patterns = project.patterns_of(path)
-    for item in suppress(result.diagnostics, suppressions, shown, can_silence):
+    found, complete = result.diagnostics, result.output is not None
+    for item in suppress(found, suppressions, shown, can_silence, complete=complete):
         if not can_silence(item) or selection.shows_in(item.code, patterns):
             yield item

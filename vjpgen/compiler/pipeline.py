@@ -51,7 +51,8 @@ def _run(data: bytes, filename: str, options: Options, siblings: Siblings) -> Re
     findings = (*near_misses(source, tokens.comments), *findings, *more)
     targets = [(facts, target_of(facts)) for facts in annotated]
     for facts, target in targets:
-        findings += tuple(check(facts, target))
+        place = facts.annotation.span
+        findings += tuple(replace(item, annotation=place) for item in check(facts, target))
     rules = tuple(_rule(facts, target) for facts, target in targets)
     findings = _in_order(findings)
     if _has_error(findings) or not targets:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 
@@ -23,6 +23,11 @@ class Span:
     end_row: int
     end_column: int
 
+    @property
+    def rows(self) -> range:
+        """The rows that it touches."""
+        return range(self.row, self.end_row + 1)
+
 
 WHOLE_FILE = Span(1, 1, 1, 1)
 
@@ -37,6 +42,7 @@ class Diagnostic:
         filename: the file as the user named it.
         span: where.
         help: what to write instead, one line; None where the message says it.
+        annotation: the place of the annotation that it is about, where that is another one.
     """
 
     code: str
@@ -44,6 +50,7 @@ class Diagnostic:
     filename: str
     span: Span
     help: str | None = None
+    annotation: Span | None = field(default=None, compare=False)
 
     @property
     def severity(self) -> Severity:

@@ -9,18 +9,29 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from vjpgen.diagnostics import Diagnostic, Span
+from vjpgen.diagnostics.catalogue import CATALOGUE, fitting, nearest
 from vjpgen.diagnostics.text import decode
 
-_COMMENT = re.compile(r"#\s*vjpgen:\s*ignore(?![\w-])(?:\[([^\]#]*)\])?")
-_CODE = re.compile(r"[^\s,]+")
+_COMMENT = re.compile(r"#\s*vjpgen:\s*ignore(?![\w-])(?P<rest>[^#]*)")
+_LIST = re.compile(r"\s*\[(?P<codes>[^\]]*)\]")
+_ITEM = re.compile(r"[^\s,]+")
+_CODE = re.compile(r"VJP\d{3}", re.IGNORECASE)
+_SUPPRESSION = "VJP009"
 
 
 @dataclass(frozen=True)
 class Suppression:
-    """One code that one comment silences; `code` is None where the comment names none."""
+    """One code that one comment silences.
+
+    Args:
+        code: the code; None where the comment silences nothing, whatever is found.
+        span: its place.
+        fault: why it silences nothing, and what to write instead.
+    """
 
     code: str | None
     span: Span
+    fault: tuple[str, str] | None = None
 
 
 def read_suppressions(source: bytes) -> tuple[Suppression, ...]:
@@ -43,13 +54,41 @@ def _in_comments(text: str) -> Iterator[Suppression]:
 
 def _in_comment(comment: str, row: int, column: int) -> Iterator[Suppression]:
     for match in _COMMENT.finditer(comment):
-        codes = list(_CODE.finditer(match[1] or ""))
-        offset = column + (match.start(1) if codes else 0)
-        for code in codes:
-            start, end = offset + code.start(), offset + code.end()
-            yield Suppression(code[0], Span(row, start, row, end))
-        if not codes:
-            yield Suppression(None, Span(row, column + match.start(), row, column + match.end()))
+        whole = Span(
+            row, column + match.start(), row, column + len(match[0].rstrip()) + match.start()
+        )
+        listed = _LIST.match(match["rest"])
+        if listed is None:
+            yield Suppression(None, whole, _not_a_list(match["rest"]))
+            continue
+        items = list(_ITEM.finditer(listed["codes"]))
+        if not items:
+            yield Suppression(None, whole, _not_a_list(""))
+        offset = column + match.start("rest") + listed.start("codes")
+        for item in items:
+            yield _one(item[0], Span(row, offset + item.start(), row, offset + item.end()))
+
+
+def _one(text: str, span: Span) -> Suppression:
+    if text in CATALOGUE:
+        return Suppression(text, span)
+    guess = nearest(text)
+    if fitting(text) and text.upper() not in CATALOGUE:
+        help_ = "write out each code, as in `# vjpgen: ignore[VJP302, VJP303]`"
+    elif guess:
+        help_ = f"did you mean `{guess}`?"
+    else:
+        help_ = "`vjpgen explain --all` lists the codes"
+    return Suppression(None, span, (f"no finding has the code `{text}`", help_))
+
+
+def _not_a_list(rest: str) -> tuple[str, str]:
+    """Say what is wrong with a suppression that lists nothing in brackets."""
+    codes = ", ".join(dict.fromkeys(code.upper() for code in _CODE.findall(rest)))
+    what = "names no code in brackets" if codes else "names no code"
+    return f"this suppression {what}, and silences nothing", (
+        f"write `# vjpgen: ignore[{codes or 'VJP302'}]`"
+    )
 
 
 def suppress(
@@ -57,35 +96,51 @@ def suppress(
     suppressions: tuple[Suppression, ...],
     filename: str,
     can_silence: Callable[[Diagnostic], bool],
+    *,
+    complete: bool = True,
 ) -> tuple[Diagnostic, ...]:
     """Drop the silenced findings, and add a VJP009 for each suppression that fits none.
+
+    A suppression stands on a line of the finding, or of the annotation that it is about. One of
+    VJP009 silences what there is to say about the others on its line.
 
     Args:
         diagnostics: the findings of one file.
         suppressions: the suppressions of that file.
         filename: the file as the user named it.
         can_silence: tells the findings that a suppression can silence from those that stay.
+        complete: whether all was looked for; else one that fits none may yet be of use.
     """
     used: set[Suppression] = set()
     kept = []
     for item in diagnostics:
-        hits = [each for each in suppressions if (each.code, each.span.row) == _line(item)]
+        hits = [each for each in suppressions if each.code == item.code and _fits(each, item)]
         used.update(hits)
         if not (hits and can_silence(item)):
             kept.append(item)
-    unused = [_unused(each, filename) for each in suppressions if each not in used]
-    return (*kept, *unused)
+    left = [each for each in suppressions if each not in used]
+    return (*kept, *(_unused(each, filename) for each in _to_report(left, complete)))
 
 
-def _line(item: Diagnostic) -> tuple[str, int]:
-    return item.code, item.span.row
+def _fits(suppression: Suppression, item: Diagnostic) -> bool:
+    row = suppression.span.row
+    return row in item.span.rows or (item.annotation is not None and row in item.annotation.rows)
+
+
+def _to_report(left: list[Suppression], complete: bool) -> Iterator[Suppression]:
+    """Yield those to complain about, without those that one of VJP009 on their line speaks for."""
+    idle = [each for each in left if each.fault or (complete and each.code != _SUPPRESSION)]
+    rows = {each.span.row for each in idle}
+    silent = {each.span.row for each in left if each.code == _SUPPRESSION}
+    yield from (each for each in idle if each.span.row not in silent)
+    if complete:
+        yield from (
+            each for each in left if each.code == _SUPPRESSION and each.span.row not in rows
+        )
 
 
 def _unused(item: Suppression, filename: str) -> Diagnostic:
-    if item.code is None:
-        message = "this suppression names no code, and silences nothing"
-        help_ = "name what to silence, as in `# vjpgen: ignore[VJP302]`"
-    else:
-        message = f"nothing on this line is a {item.code}, so this suppression silences nothing"
-        help_ = "remove it"
-    return Diagnostic("VJP009", message, filename, item.span, help_)
+    message = f"nothing on this line is a {item.code}, so this suppression silences nothing"
+    help_ = "remove it, or put it at the end of the line of the finding or of its annotation"
+    message, help_ = item.fault or (message, help_)
+    return Diagnostic(_SUPPRESSION, message, filename, item.span, help_)
