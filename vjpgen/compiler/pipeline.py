@@ -6,8 +6,12 @@ tokens -> annotations -> parse -> attach -> resolve -> check -> lower -> emit ->
 from __future__ import annotations
 
 import ast
+import gc
+import re
+import unicodedata
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 from vjpgen.compiler import imports, insertion
@@ -25,15 +29,17 @@ from vjpgen.compiler.selfcheck import fault
 from vjpgen.compiler.siblings import Siblings
 from vjpgen.compiler.source import Source
 from vjpgen.compiler.targets import Target, target_of
-from vjpgen.compiler.tokens import Tokens, has_annotation
+from vjpgen.compiler.tokens import has_annotation
 from vjpgen.diagnostics import Diagnostic
+
+_RESERVED = re.compile(r"(?<!\w)_vjp\w*")
 
 
 def run(data: bytes, filename: str, options: Options, siblings: Siblings) -> Result:
     """Compile one file; every finding is in the result, none is raised."""
     if not has_annotation(data) or is_generated(data):
         return Result()
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _no_collection():
         warnings.simplefilter("ignore")
         try:
             return _run(data, filename, options, siblings)
@@ -41,14 +47,26 @@ def run(data: bytes, filename: str, options: Options, siblings: Siblings) -> Res
             return Result(diagnostics=(too_deep(filename),))
 
 
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Keep the collector of cycles off the syntax trees: they are large and hold none."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
 def _run(data: bytes, filename: str, options: Options, siblings: Siblings) -> Result:
     parsed = read(data, filename)
     if not isinstance(parsed, Parsed):
         return Result(diagnostics=() if parsed is None else (parsed,))
-    source, tree, tokens = parsed.source, parsed.tree, parsed.tokens
-    sites, findings = attach(source, tree, parsed.module, tokens.comments)
+    source, tree, comments = parsed.source, parsed.tree, parsed.comments
+    sites, findings = attach(source, tree, parsed.module, comments)
     annotated, more = _annotations(source, tree, sites)
-    findings = (*near_misses(source, tokens.comments), *findings, *more)
+    findings = (*near_misses(source, comments), *findings, *more)
     targets = [(facts, target_of(facts)) for facts in annotated]
     for facts, target in targets:
         place = facts.annotation.span
@@ -89,9 +107,9 @@ def _edits(
     siblings: Siblings,
 ) -> list[Edit]:
     """Everything that the generated module changes of the source, but for the header."""
-    source, tree, tokens = parsed.source, parsed.tree, parsed.tokens
-    prefix = _prefix(tokens)
-    comments = {comment.row: comment for comment in tokens.comments if comment.own_line}
+    source, tree = parsed.source, parsed.tree
+    prefix = _prefix(source)
+    comments = {comment.row: comment for comment in parsed.comments if comment.own_line}
     redirection = imports.redirect(source, tree, siblings, options.suffix)
     edits = list(redirection.edits)
     runtime = insertion.runtime_import(source, tree, targets[0][1].template, prefix)
@@ -115,10 +133,12 @@ def _emit(source: Source, edits: list[Edit], options: Options) -> tuple[bytes, l
     return source.encode(apply(source.text, edits)), edits
 
 
-def _prefix(tokens: Tokens) -> str:
-    """A prefix for generated names that no name of the module begins with."""
+def _prefix(source: Source) -> str:
+    """A prefix for generated names that no name of the module begins with, in strings neither."""
+    text = source.text if source.text.isascii() else unicodedata.normalize("NFKC", source.text)
+    names = frozenset(_RESERVED.findall(text) if "_vjp" in text else ())
     prefix, number = "_vjp", 0
-    while any(name.startswith(prefix) for name in tokens.names):
+    while any(name.startswith(prefix) for name in names):
         number += 1
         prefix = f"_vjp{number}"
     return prefix

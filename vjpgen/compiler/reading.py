@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import libcst as cst
 
 from vjpgen.compiler.source import Source, decode
-from vjpgen.compiler.tokens import Tokens, read_tokens
+from vjpgen.compiler.tokens import Comment, read_comments
 from vjpgen.diagnostics import WHOLE_FILE, Diagnostic, Span
 
 
@@ -23,7 +23,7 @@ class Parsed:
     source: Source
     tree: ast.Module
     module: cst.Module
-    tokens: Tokens
+    comments: tuple[Comment, ...]
 
 
 def read(data: bytes, filename: str) -> Parsed | Diagnostic | None:
@@ -31,15 +31,15 @@ def read(data: bytes, filename: str) -> Parsed | Diagnostic | None:
     try:
         tree = ast.parse(data, filename)
         source = decode(data, filename)
-        tokens = read_tokens(source)
+        comments = read_comments(source)
     except (SyntaxError, ValueError, tokenize.TokenError) as error:
         return _does_not_parse(filename, error)
-    if not any(c.is_annotation or c.looks_like_annotation for c in tokens.comments):
+    if not any(c.is_annotation or c.looks_like_annotation for c in comments):
         return None
     module = _concrete(source)
     if isinstance(module, str):
         return not_carried(filename, module)
-    return Parsed(source, tree, module, tokens)
+    return Parsed(source, tree, module, comments)
 
 
 def _concrete(source: Source) -> cst.Module | str:

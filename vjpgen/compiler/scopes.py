@@ -14,7 +14,8 @@ from functools import cached_property
 
 ScopeNode = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 _NESTED = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda
-_NAMED = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+_NAMED = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+_BLOCKS = ("finalbody", "orelse", "handlers", "cases", "body")
 _COMPREHENSION = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
 
 
@@ -176,6 +177,18 @@ def own_nodes(node: ScopeNode) -> Iterator[ast.AST]:
             pending.extend(reversed(list(ast.iter_child_nodes(item))))
 
 
+def statements(body: list[ast.stmt], closed: tuple[type[ast.stmt], ...] = ()) -> Iterator[ast.stmt]:
+    """Every statement of a block and of the blocks in it; those in `closed` are not entered."""
+    pending: list[ast.AST] = list(reversed(body))
+    while pending:
+        item = pending.pop()
+        if isinstance(item, ast.stmt):
+            yield item
+        if not isinstance(item, closed):
+            for name in _BLOCKS:
+                pending.extend(reversed(getattr(item, name, ())))
+
+
 def _provided_otherwise(name: str, module: Scope) -> bool:
     if name in module.bindings or module.has_star_import or hasattr(builtins, name):
         return True
@@ -217,11 +230,14 @@ def _bound_from_within(node: ScopeNode) -> Iterator[tuple[str, Binding]]:
     if isinstance(node, ast.ClassDef):
         return
     declares = ast.Global if isinstance(node, ast.Module) else ast.Nonlocal
-    for inner in ast.walk(node):
-        if inner is node or not isinstance(inner, _NAMED):
+    for inner in statements(node.body):
+        if not isinstance(inner, _NAMED):
             continue
         names = {
-            name for item in own_nodes(inner) if isinstance(item, declares) for name in item.names
+            name
+            for item in statements(inner.body, _NAMED)
+            if isinstance(item, declares)
+            for name in item.names
         }
         if names:
             yield from ((name, binding) for name, binding in _bindings(inner) if name in names)

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import io
 import re
+import sys
 import tokenize
+from bisect import bisect_right
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from vjpgen.compiler.source import Position, Source, decode
@@ -27,6 +30,19 @@ _INSIDE_COMMENT = re.compile(r"\s#[ \t]*custom[-_]vjp:\s*[A-Za-z_]\w*\s*=(?!=)")
 _ALIKE_BYTES = re.compile(
     _LOOKS_ALIKE.pattern.replace("$", r"\r?$").encode(),
     re.IGNORECASE | re.VERBOSE | re.MULTILINE,
+)
+_STRINGS_NEST = sys.version_info >= (3, 12)
+"""Whether an f-string may hold its own quotes and comments; then only the tokenizer can tell."""
+
+_STRING_OR_COMMENT = re.compile(
+    r"""\#[^\r\n]*
+      | \"{3} (?:[^"\\]|\\.|"(?!""))*+ \"{3}
+      | '{3} (?:[^'\\]|\\.|'(?!''))*+ '{3}
+      | " (?:[^"\\\r\n]|\\\r\n|\\.)*+ "
+      | ' (?:[^'\\\r\n]|\\\r\n|\\.)*+ '
+      | ["']
+    """,
+    re.VERBOSE | re.DOTALL,
 )
 _VJP = re.compile(rb"custom(?:-vjp|[_ ]?vjp[ \t\r]*[:=\n\w])", re.IGNORECASE)
 
@@ -62,26 +78,36 @@ class Comment:
         return bool(inside or _LOOKS_ALIKE.match(self.text))
 
 
-@dataclass(frozen=True)
-class Tokens:
-    """The comments of a file in its order, and every name that it uses."""
+def read_comments(source: Source) -> tuple[Comment, ...]:
+    """Find every comment of a file, in its order.
 
-    comments: tuple[Comment, ...]
-    names: frozenset[str]
+    `SyntaxError` or `tokenize.TokenError` where the file cannot be tokenized, which is not so for
+    one that Python's parser accepts.
+    """
+    found = _tokenized(source) if _STRINGS_NEST else _scanned(source)
+    return tuple(
+        Comment(row, column, text, not source.lines[row - 1][:column].strip())
+        for row, column, text in found
+    )
 
 
-def read_tokens(source: Source) -> Tokens:
-    """Tokenize a file that Python's parser has accepted."""
-    comments: list[Comment] = []
-    names: set[str] = set()
+def _tokenized(source: Source) -> Iterator[tuple[int, int, str]]:
+    """The comments as the tokenizer finds them."""
     text = "".join(line.rstrip("\r\n") + "\n" for line in source.lines)
     for kind, string, (row, column), _, _ in tokenize.generate_tokens(io.StringIO(text).readline):
-        if kind == tokenize.NAME:
-            names.add(string)
-        elif kind == tokenize.COMMENT:
-            own_line = not source.lines[row - 1][:column].strip()
-            comments.append(Comment(row, column, string, own_line))
-    return Tokens(tuple(comments), frozenset(names))
+        if kind == tokenize.COMMENT:
+            yield row, column, string
+
+
+def _scanned(source: Source) -> Iterator[tuple[int, int, str]]:
+    """The same: outside of strings and comments Python has neither a quote nor a `#`."""
+    for match in _STRING_OR_COMMENT.finditer(source.text):
+        text = match.group()
+        if text[0] == "#":
+            row = bisect_right(source.starts, match.start())
+            yield row, match.start() - source.starts[row - 1], text
+        elif len(text) == 1:
+            raise SyntaxError("a string does not end")
 
 
 def has_annotation(data: bytes) -> bool:
@@ -102,6 +128,6 @@ def is_annotated(data: bytes) -> bool:
     if b"custom-vjp:" not in data:
         return False
     try:
-        return any(comment.is_annotation for comment in read_tokens(decode(data, "")).comments)
+        return any(comment.is_annotation for comment in read_comments(decode(data, "")))
     except (SyntaxError, UnicodeDecodeError, tokenize.TokenError):
         return True
