@@ -161,8 +161,8 @@ def scale(x)
         "VJP009",
         "a suppression that silences nothing",
         "A comment `# vjpgen: ignore[CODE, CODE]` silences the findings of those codes on its "
-        "line, and those about the annotation on its line. Here there is none, or the comment names no "
-        "code that there is, so it can go: left in place it would hide the next finding. "
+        "line, and those about the annotation on its line. Here there is none, or the comment "
+        "names no code that there is, so it can go: left in place it would hide the next finding. "
         "A finding without which no module can be written cannot be silenced.",
         bad=_RULE
         + """\
