@@ -17,10 +17,9 @@ class Head(nn.Module):
 
     def encode_fwd(self, x, mask=None, *, train: bool = False, **extra: Any):
         y, vjp_fn = nn.vjp(Head.encode, self, x, mask)
-        return y, (vjp_fn, mask)
+        return y, vjp_fn
 
-    def encode_bwd(self, train, residuals, y_t):
-        vjp_fn, _ = residuals
+    def encode_bwd(self, train, vjp_fn, y_t):
         variables_t, x_t, mask_t = vjp_fn(y_t * self.scale)
         return variables_t, x_t, mask_t, None
 

@@ -16,6 +16,7 @@ from vjpgen.compiler import Options, Siblings
 from vjpgen.config import Config
 from vjpgen.diagnostics import Severity
 from vjpgen.diagnostics.catalogue import CATALOGUE, Entry, nearest
+from vjpgen.diagnostics.selection import Selection
 
 CODES = [
     *(f"VJP00{number}" for number in range(1, 10)),
@@ -25,14 +26,15 @@ CODES = [
     *("VJP401", "VJP402", "VJP403"),
     *("VJP901", "VJP902", "VJP903", "VJP904"),
 ]
-DETECTED = [entry for code, entry in CATALOGUE.items() if code[3] in "012"]
+DETECTED = [entry for code, entry in CATALOGUE.items() if code[3] in "0123"]
 WITH_EXAMPLE = [entry for entry in CATALOGUE.values() if entry.bad]
 
 
 def _compile(text: str) -> tuple[list[str], bytes | None]:
     """Compile as a build does, suppressions included; return the codes and the output."""
+    config = Config(selection=Selection(select=("VJP",)))
     file = Found(
-        "/example/model.py", "model.py", "/example", Project("/example", "/example", Config())
+        "/example/model.py", "model.py", "/example", Project("/example", "/example", config)
     )
     options = Options("model.py")
     done = compile_job(Job(file, text.encode(), Place("", ""), "", options, Siblings()))

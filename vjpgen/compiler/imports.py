@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from vjpgen.compiler.edits import Edit
-from vjpgen.compiler.scopes import Scope, ScopeNode, look_up
+from vjpgen.compiler.scopes import Scope, ScopeNode, look_up, own_names
 from vjpgen.compiler.siblings import Siblings
 from vjpgen.compiler.source import Source
 from vjpgen.compiler.text import WIDTH
@@ -55,7 +55,7 @@ class _Renamer(ast.NodeTransformer):
 
     def generic_visit(self, node: ast.AST) -> ast.AST:
         outer = self._hidden
-        self._hidden |= _own_names(node)
+        self._hidden |= own_names(node)
         super().generic_visit(node)
         self._hidden = outer
         return node
@@ -216,7 +216,7 @@ def _scoped(node: ast.AST, scope: Scope, hidden: frozenset[str]) -> Iterator[tup
         pass
     elif isinstance(node, ast.Import) or (dotted(node) or "").split(".")[0] not in hidden:
         yield node, scope
-    hidden |= _own_names(node)
+    hidden |= own_names(node)
     inner = scope
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         inner = Scope(node, scope, node.name)
@@ -238,13 +238,3 @@ def _strings(annotation: ast.expr) -> Iterator[ast.Constant]:
     for child in ast.iter_child_nodes(annotation):
         if isinstance(child, ast.expr):
             yield from _strings(child)
-
-
-def _own_names(node: ast.AST) -> frozenset[str]:
-    """The names that a lambda or a comprehension binds for itself."""
-    if isinstance(node, ast.Lambda):
-        return frozenset(item.arg for item in ast.walk(node.args) if isinstance(item, ast.arg))
-    names: set[str] = set()
-    for generator in getattr(node, "generators", ()):
-        names.update(n.id for n in ast.walk(generator.target) if isinstance(n, ast.Name))
-    return frozenset(names)

@@ -189,6 +189,32 @@ def statements(body: list[ast.stmt], closed: tuple[type[ast.stmt], ...] = ()) ->
                 pending.extend(reversed(getattr(item, name, ())))
 
 
+def scoped_nodes(
+    node: ast.AST, scope: Scope, hidden: frozenset[str] = frozenset()
+) -> Iterator[tuple[ast.AST, Scope, frozenset[str]]]:
+    """A node and all below it, each with the scope that it stands in.
+
+    With each come the names that lambdas and comprehensions around it bind, which no scope has.
+    """
+    yield node, scope, hidden
+    hidden |= own_names(node)
+    inner = Scope(node, scope, node.name) if isinstance(node, _NAMED) else scope
+    for field_, value in ast.iter_fields(node):
+        for child in value if isinstance(value, list) else (value,):
+            if isinstance(child, ast.AST):
+                yield from scoped_nodes(child, inner if field_ == "body" else scope, hidden)
+
+
+def own_names(node: ast.AST) -> frozenset[str]:
+    """The names that a lambda or a comprehension binds for itself."""
+    if isinstance(node, ast.Lambda):
+        return frozenset(item.arg for item in ast.walk(node.args) if isinstance(item, ast.arg))
+    names: set[str] = set()
+    for generator in getattr(node, "generators", ()):
+        names.update(n.id for n in ast.walk(generator.target) if isinstance(n, ast.Name))
+    return frozenset(names)
+
+
 def _provided_otherwise(name: str, module: Scope) -> bool:
     if name in module.bindings or module.has_star_import or hasattr(builtins, name):
         return True

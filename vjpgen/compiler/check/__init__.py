@@ -8,10 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from vjpgen.compiler.check.captured import check_captured
+from vjpgen.compiler.check.dtypes import check_dtypes
+from vjpgen.compiler.check.effects import check_effects
 from vjpgen.compiler.check.kinds import check_kind, check_other_rules
 from vjpgen.compiler.check.names import check_names
 from vjpgen.compiler.check.nondiff import check_nondiff
 from vjpgen.compiler.check.order import check_order
+from vjpgen.compiler.check.residuals import check_residuals
 from vjpgen.compiler.check.returns import check_bwd_returns, check_fwd_returns
 from vjpgen.compiler.check.signatures import check_bwd, check_fwd
 from vjpgen.compiler.facts import Facts
@@ -32,6 +36,11 @@ def check(facts: Facts, target: Target) -> Iterator[Diagnostic]:
     yield from nondiff
     yield from check_fwd(facts)
     yield from check_fwd_returns(facts)
+    yield from check_captured(facts)
+    yield from check_effects(facts)
+    yield from check_dtypes(facts)
     if not nondiff:
-        yield from check_bwd(facts)
+        uncallable = list(check_bwd(facts))
+        yield from uncallable
         yield from check_bwd_returns(facts)
+        yield from () if uncallable else check_residuals(facts)

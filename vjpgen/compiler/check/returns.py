@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
+from vjpgen.compiler.check.backward import at_part
 from vjpgen.compiler.facts import Facts
 from vjpgen.compiler.references import Callable_, Reference
 from vjpgen.compiler.report import at_node
@@ -35,13 +36,13 @@ def check_bwd_returns(facts: Facts) -> Iterator[Diagnostic]:
     slots = [name for name in signature.names if name not in facts.nondiff]
     for value in _shown(bwd):
         if isinstance(value, ast.Tuple) and not _starred(value) and len(value.elts) != len(slots):
-            yield _at(
+            yield at_part(
                 facts,
                 bwd,
-                value,
                 "VJP203",
                 f"`{bwd.key.text}` returns {_count(len(value.elts), 'tangent')}, but"
                 f" `{facts.node.name}` has {_count(len(slots), 'slot')}: {', '.join(slots)}",
+                value,
                 "return one tangent for each slot, `None` for zero, or declare arguments nondiff",
             )
 
@@ -56,7 +57,7 @@ def check_fwd_returns(facts: Facts) -> Iterator[Diagnostic]:
         what = _not_a_pair(value)
         if what is not None:
             message = f"`{fwd.key.text}` returns {what}, not the pair (output, residuals)"
-            yield _at(facts, fwd, value, "VJP204", message, help_)
+            yield at_part(facts, fwd, "VJP204", message, value, help_)
     node = fwd.definition
     if isinstance(node, ast.FunctionDef) and fwd.signature is not None and _returns_nothing(node):
         message = f"`{fwd.key.text}` returns nothing, not the pair (output, residuals)"
@@ -108,12 +109,3 @@ def _starred(node: ast.Tuple | ast.List) -> bool:
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def _at(
-    facts: Facts, rule: Reference, value: ast.expr, code: str, message: str, help_: str
-) -> Diagnostic:
-    """At the value itself; a lambda in the annotation has no place of its own in the file."""
-    if isinstance(rule.expression, ast.Lambda):
-        return Diagnostic(code, message, facts.source.filename, rule.key.span, help_)
-    return at_node(facts.source, code, message, value, help_)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from vjpgen.compiler.check.backward import nondiff_names, takes_self
 from vjpgen.compiler.facts import Facts
 from vjpgen.compiler.signature import Signature
 from vjpgen.diagnostics import Diagnostic
@@ -33,11 +34,11 @@ def check_bwd(facts: Facts) -> Iterator[Diagnostic]:
     bwd = facts.bwd
     if bwd is None or bwd.signature is None or facts.signature.vararg in facts.nondiff:
         return
-    names = _nondiff_names(facts)
+    names = nondiff_names(facts)
     if names is None or not facts.keeps_signature:
         return
     given = [*names, "residuals", "tangents"]
-    if bwd.in_class and facts.is_method and not bwd.is_static:
+    if takes_self(facts, bwd):
         given.insert(0, "self")
     elif bwd.in_class and bwd.is_static != facts.is_static and not facts.is_method:
         return
@@ -53,16 +54,6 @@ def check_bwd(facts: Facts) -> Iterator[Diagnostic]:
             if text.replace(".", "").isidentifier()
             else f"it is called with `({', '.join(given)})`",
         )
-
-
-def _nondiff_names(facts: Facts) -> list[str] | None:
-    """The nondiff arguments in signature order; None if some are only a part of `*args`."""
-    declared = 0
-    for key in ("nondiff_argnums", "nondiff_argnames"):
-        value = facts.value(key)
-        declared += len(value) if isinstance(value, tuple) else 0
-    names = [name for name in facts.signature.names if name in facts.nondiff]
-    return names if len(names) == declared else None
 
 
 def _cannot_call(fwd: Signature, function: Signature) -> str | None:
