@@ -24,7 +24,7 @@ def read_if_there(path: str) -> bytes | None:
     """Return the bytes of a file, or None where there is none."""
     try:
         return read(path)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
 
 
@@ -39,6 +39,34 @@ def write(path: str, data: bytes) -> None:
     except BaseException:
         _discard(temporary)
         raise
+
+
+def copy(source: str, path: str) -> None:
+    """Put a copy of a file at `path` in one step, with its mode."""
+    from shutil import copyfile
+
+    temporary = _temporary_name(path)
+    try:
+        _create(temporary, b"")
+        copyfile(source, temporary)
+        os.chmod(temporary, os.stat(source).st_mode & 0o777)
+        os.replace(temporary, path)
+    except BaseException:
+        _discard(temporary)
+        raise
+
+
+def remove_empty_folders(folder: str, last: str) -> None:
+    """Remove a folder and those above it as far as they are empty, `last` as well."""
+    while True:
+        try:
+            os.rmdir(folder)
+        except OSError:  # not empty, or gone
+            if os.path.isdir(folder):
+                return
+        if folder == last:
+            return
+        folder = os.path.dirname(folder)
 
 
 def remove(path: str) -> None:

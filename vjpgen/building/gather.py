@@ -10,6 +10,7 @@ from functools import cached_property
 
 from vjpgen.building.files import read
 from vjpgen.building.ignores import is_usually_passed_over
+from vjpgen.building.outputs import lies_in_output
 from vjpgen.building.projects import Project, Projects
 from vjpgen.building.walk import Found, OnError, walk
 from vjpgen.compiler import Header, has_annotation, is_annotated, parse_header
@@ -108,6 +109,8 @@ def _under(
     absolute = os.path.abspath(path)
     shown = os.path.normpath(path)
     if os.path.isdir(path):
+        if lies_in_output(absolute, projects.of(absolute)):
+            return
         if not (force_exclude and is_excluded(absolute + os.sep, projects.of(absolute))):
             yield from walk(absolute, "" if shown == "." else shown, projects, on_error)
         return
@@ -116,6 +119,8 @@ def _under(
     if not path.endswith(".py"):
         raise UsageError(f"{path}: not a Python file (its name does not end in `.py`)")
     project = projects.of(os.path.dirname(absolute))
+    if lies_in_output(absolute, project):
+        return
     if not (force_exclude and is_excluded(absolute, project)):
         yield named_file(absolute, shown, project)
 

@@ -41,12 +41,19 @@ _NEVER = frozenset(
 _NOT_UNLESS_A_PACKAGE = frozenset({"_build", "build", "dist", "env", "venv"})
 
 
-def is_usually_passed_over(path: str) -> bool:
-    """Whether a folder is of a kind that holds no sources of one's own."""
+def is_usually_passed_over(path: str, *, in_package: bool = False) -> bool:
+    """Whether a folder is of a kind that holds no sources of one's own.
+
+    Args:
+        path: the folder.
+        in_package: whether it lies in a package, so that `dist` and its like are part of that.
+    """
     name = os.path.basename(path)
     if name in _NEVER or os.path.isfile(os.path.join(path, "pyvenv.cfg")):
         return True
-    return name in _NOT_UNLESS_A_PACKAGE and not os.path.isfile(os.path.join(path, "__init__.py"))
+    if in_package or name not in _NOT_UNLESS_A_PACKAGE:
+        return False
+    return not os.path.isfile(os.path.join(path, "__init__.py"))
 
 
 @dataclass(frozen=True)

@@ -21,12 +21,20 @@ class Place:
     Args:
         path: its absolute path.
         shown: that path as the user would write it.
-        recorded: what was recorded when it was copied there, by an earlier run; None for nothing.
+        real: where it must lie, links seen through; None where it may lie anywhere.
+        recorded: what an earlier run has recorded of it; None for nothing.
     """
 
     path: str
     shown: str
+    real: str | None = None
     recorded: Entry | None = None
+
+    def leads_out(self) -> bool:
+        """Whether a link makes this another file than it seems."""
+        if self.real is None:
+            return False
+        return os.path.normcase(os.path.realpath(self.path)) != os.path.normcase(self.real)
 
 
 class Layout(Protocol):
@@ -95,9 +103,19 @@ class Mirrored:
 
     def place_of(self, name: str) -> Place:
         """Return the place with this path in the mirror."""
-        path = os.path.join(self.out.path, *name.split("/"))
-        shown = os.path.join(self.out.shown, *name.split("/"))
-        return Place(path, shown, self.manifest.get(name))
+        path, shown, real = (
+            os.path.join(folder, *name.split("/"))
+            for folder in (self.out.path, self.out.shown, self.out.real)
+        )
+        return Place(path, shown, real, self.manifest.get(name))
+
+    def root_of(self, path: str, project: Project) -> str:
+        """Return the folder that a file is imported from, seen from the mirror, with "/"."""
+        root = os.path.realpath(self.roots.root(os.path.dirname(path), project))
+        try:
+            return os.path.relpath(root, self.out.real).replace(os.sep, "/")
+        except ValueError:  # on another drive
+            return root.replace(os.sep, "/")
 
 
 class Layouts:
@@ -110,6 +128,10 @@ class Layouts:
     def __init__(self, packages: Packages) -> None:
         self._roots = Roots(packages)
         self._mirrored: dict[str, Mirrored] = {}
+
+    def inside_package(self, folder: str, project: Project) -> bool:
+        """Whether a folder's files of every kind belong to a package."""
+        return self._roots.is_inside_package(folder, project)
 
     def of(self, project: Project) -> Layout:
         """Return the layout of a project.

@@ -26,18 +26,28 @@ class State(Enum):
     FOREIGN = "not written by vjpgen"
 
 
+class What(Enum):
+    """What kind of file vjpgen writes."""
+
+    MODULE = "generated module"
+    COPY = "copy"
+    RECORD = "record of what was written"
+
+
 @dataclass(frozen=True)
 class Change:
     """One difference between the disk and what should be there.
 
     Args:
-        path: the generated module's absolute path.
+        path: the absolute path of the generated module, or whatever it is.
         shown: that path as the user would write it.
         source: the source's path as the user would write it.
         state: how the two differ.
-        old: what is on disk; None for nothing.
-        new: what should be there; None for nothing.
+        old: what is on disk; None for nothing, or where a copy is or was.
+        new: what should be there; None for nothing, or where a copy should be.
         keep: whether the file must stay although it should not be there.
+        what: what kind of file it is.
+        copied: the absolute path of the file that should be copied there; None for none.
     """
 
     path: str
@@ -47,6 +57,8 @@ class Change:
     old: bytes | None = field(repr=False)
     new: bytes | None = field(repr=False)
     keep: bool = False
+    what: What = What.MODULE
+    copied: str | None = None
 
 
 def compare(job: Job, new: bytes) -> Change:
@@ -55,6 +67,8 @@ def compare(job: Job, new: bytes) -> Change:
     is_folder = os.path.isdir(place.path)
     old = None if is_folder else read_if_there(place.path)
     state = State.FOREIGN if is_folder else _state(old, new, place.recorded)
+    if state is not State.FRESH and place.leads_out():
+        state = State.FOREIGN
     return Change(place.path, place.shown, job.file.shown, state, old, new)
 
 

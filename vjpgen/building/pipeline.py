@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from vjpgen.building.gather import Gathered, unreadable
 from vjpgen.building.layout import Layouts
+from vjpgen.building.mirror import Mirror
 from vjpgen.building.outcome import State, compare, foreign, orphan
 from vjpgen.building.plan import Job, plan
 from vjpgen.building.projects import Packages, Projects
@@ -59,8 +60,17 @@ class Report:
         return tuple(sorted(self.diagnostics, key=lambda item: item.place))
 
 
-def build(gathered: Gathered, jobs: Iterable[Job], sink: Sink, progress: Progress) -> Report:
+def build(
+    gathered: Gathered,
+    jobs: Iterable[Job],
+    sink: Sink,
+    progress: Progress,
+    mirrors: Iterable[Mirror] = (),
+) -> Report:
     """Compile every job and give the sink each difference between the disk and the results."""
+    surveys = [mirror.survey() for mirror in mirrors]
+    for survey in surveys:
+        survey.open(sink)
     report = _compile_all(gathered, jobs, progress, lambda done: _deliver(done, sink))
     start = time.perf_counter()
     annotated = {each.file.path for each in gathered.sources if each.is_annotated}
@@ -70,6 +80,10 @@ def build(gathered: Gathered, jobs: Iterable[Job], sink: Sink, progress: Progres
             report.add(() if change is None else sink.accept(change))
         except OSError as error:
             report.add([unreadable(module.file.shown, error)])
+    for survey in surveys:
+        survey.close(sink)
+        report.add(survey.diagnostics)
+        report.fresh += survey.fresh
     report.seconds["orphans"] = time.perf_counter() - start
     return report
 
@@ -79,13 +93,21 @@ def check(gathered: Gathered, jobs: Iterable[Job], progress: Progress) -> Report
     return _compile_all(gathered, jobs, progress, lambda done: ((), None))
 
 
-def jobs_for(paths: Sequence[str], gathered: Gathered, projects: Projects) -> tuple[Job, ...]:
+def jobs_for(
+    paths: Sequence[str],
+    gathered: Gathered,
+    projects: Projects,
+    layouts: Layouts | None = None,
+    mirrors: Iterable[Mirror] = (),
+) -> tuple[Job, ...]:
     """Plan what was gathered under the paths; a whole folder need not be walked again."""
     whole = len(paths) == 1 and os.path.isdir(paths[0])
     scanned = {os.path.abspath(paths[0]): gathered} if whole else {}
     packages = Packages()
     neighbourhoods = Neighbourhoods(projects, packages, scanned)
-    return plan(gathered.sources, packages, neighbourhoods, Layouts(packages))
+    layouts = layouts or Layouts(packages)
+    taken = [item.place.path for mirror in mirrors for item in mirror.copies]
+    return plan(gathered.sources, packages, neighbourhoods, layouts, taken)
 
 
 Deliver = Callable[[Compiled], tuple[Iterable[Diagnostic], str | None]]

@@ -29,6 +29,11 @@ class OutDir:
     path: str
     shown: str
 
+    @cached_property
+    def real(self) -> str:
+        """Its path, links seen through."""
+        return os.path.realpath(self.path)
+
 
 @dataclass(frozen=True)
 class Project:
@@ -93,6 +98,10 @@ class Projects:
             self._known[folder] = self._find(folder)
         return self._known[folder]
 
+    def met(self) -> tuple[Project, ...]:
+        """Return the projects of the folders that were asked for so far."""
+        return tuple({project.root: project for project in self._known.values()}.values())
+
     def _find(self, folder: str) -> Project:
         marker = os.path.join(folder, MARKER)
         if os.path.isfile(marker):
@@ -107,20 +116,20 @@ class Projects:
             base, config = root, Config() if file is None else load_config(file)
         out = self._out
         if out is None and config.out_dir is not None:
-            out = _out_dir(_relative(os.path.join(base, config.out_dir)))
+            out = _out_dir(os.path.join(base, config.out_dir))
         return Project(root, base, config, out)
 
 
 def _out_dir(path: str) -> OutDir:
-    return OutDir(os.path.abspath(path), os.path.normpath(path))
+    return OutDir(os.path.abspath(path), os.path.normpath(as_shown(path)))
 
 
-def _relative(path: str) -> str:
-    """Return a path as it is written from the current folder, where that can be done."""
-    try:
-        return os.path.relpath(path)
-    except ValueError:  # on another drive
+def as_shown(path: str) -> str:
+    """Return a path as it is shown: what lies in the current folder, relative to it."""
+    inside = os.path.join(os.getcwd(), "")
+    if not os.path.join(os.path.normpath(path), "").startswith(inside):
         return path
+    return os.path.relpath(path) + os.sep * path.endswith(os.sep)
 
 
 def common_root(paths: Iterable[str]) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from vjpgen.building.ignores import Ignores, ignores_above, is_usually_passed_over
+from vjpgen.building.outputs import is_output
 from vjpgen.building.projects import Project, Projects
 
 OnError = Callable[[str, OSError], None]
@@ -43,6 +44,7 @@ def walk(start: str, shown: str, projects: Projects, on_error: OnError) -> Itera
 
     A folder that the configuration excludes is walked all the same when it is the start: it was
     named. Links to folders are not followed, so that no loop is entered and no file found twice.
+    A folder that packages are mirrored under holds no sources.
 
     Args:
         start: the folder's absolute path.
@@ -57,6 +59,8 @@ def walk(start: str, shown: str, projects: Projects, on_error: OnError) -> Itera
         place = waiting.pop()
         project = projects.of(place.path)
         entries = _entries(place, on_error)
+        if is_output(place.real, {entry.name for entry in entries}, project):
+            continue
         kept = [each for each in entries if is_named or not _is_excluded(each, project)]
         here = replace(place, ignores=place.ignores.inside(place.path))
         yield from _files(kept, here, project)

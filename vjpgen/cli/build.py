@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import click
 
 from vjpgen.building.gather import Gathered, gather
+from vjpgen.building.layout import Layouts
+from vjpgen.building.mirror import Mirror, find_mirrors
 from vjpgen.building.pipeline import Report, build, jobs_for
+from vjpgen.building.plan import Job
+from vjpgen.building.projects import Packages
 from vjpgen.cli import options
 from vjpgen.cli.output import Progress, Voice, exit_status, print_findings
-from vjpgen.cli.scope import Scope, open_scope, usage_errors
+from vjpgen.cli.scope import open_scope, usage_errors
 from vjpgen.cli.wishes import Wishes
 
 
@@ -16,6 +22,7 @@ from vjpgen.cli.wishes import Wishes
 @options.common
 @click.option("--check", is_flag=True, help="Write nothing; fail where a module has drifted.")
 @click.option("--diff", is_flag=True, help="Write nothing; print what would change.")
+@options.out_dir
 @options.findings_format
 @click.option("--stdin-filename", metavar="F", help="The name of the source that `-` reads.")
 @click.option(
@@ -33,6 +40,7 @@ def command(
     verbose: bool,
     check: bool,
     diff: bool,
+    out_dir: str | None,
     output_format: str,
     stdin_filename: str | None,
     fail_on_change: bool,
@@ -42,6 +50,9 @@ def command(
 ) -> None:
     """Write a generated module beside every annotated source under PATHS.
 
+    With --out-dir, packages are mirrored under DIR whole, under their own names: put DIR first on
+    the path.
+
     PATH `-` reads one source from standard input and prints its generated module.
     """
     wishes = Wishes(check, diff, output_format, fail_on_change, stats, Voice(quiet, verbose))
@@ -49,12 +60,17 @@ def command(
         if "-" in paths or stdin_filename is not None:
             from vjpgen.cli.stdin import build_stdin
 
-            ctx.exit(build_stdin(paths, stdin_filename, config, force_exclude, wishes))
-        scope = open_scope(paths, config)
+            ctx.exit(build_stdin(paths, stdin_filename, config, out_dir, force_exclude, wishes))
+        scope = open_scope(paths, config, out_dir)
         gathered = gather(scope.paths, scope.projects, force_exclude=force_exclude)
         if show_files:
             ctx.exit(_show_files(gathered))
-        ctx.exit(_build(scope, gathered, wishes))
+        layouts = Layouts(Packages())
+        mirrors = find_mirrors(
+            scope.paths, scope.projects, layouts, gathered, force_exclude=force_exclude
+        )
+        jobs = jobs_for(scope.paths, gathered, scope.projects, layouts, mirrors)
+        ctx.exit(_build(gathered, jobs, mirrors, wishes))
 
 
 def _show_files(gathered: Gathered) -> int:
@@ -65,10 +81,11 @@ def _show_files(gathered: Gathered) -> int:
     return exit_status(gathered.diagnostics)
 
 
-def _build(scope: Scope, gathered: Gathered, wishes: Wishes) -> int:
-    jobs = jobs_for(scope.paths, gathered, scope.projects)
+def _build(
+    gathered: Gathered, jobs: Iterable[Job], mirrors: Iterable[Mirror], wishes: Wishes
+) -> int:
     sink = wishes.sink()
-    report = build(gathered, jobs, sink, Progress(wishes.voice))
+    report = build(gathered, jobs, sink, Progress(wishes.voice), mirrors)
     print_findings(report.found, wishes.output_format, to_stderr=wishes.diff)
     _tell(report, sink.changes, wishes)
     return wishes.status(report, sink.changes)

@@ -13,6 +13,7 @@ from vjpgen.cli.scope import open_scope, usage_errors
 
 @click.command("check")
 @options.common
+@options.out_dir
 @options.force_exclude
 @options.findings_format
 @click.pass_context
@@ -22,13 +23,14 @@ def command(
     config: str | None,
     quiet: bool,
     verbose: bool,
+    out_dir: str | None,
     force_exclude: bool,
     output_format: str,
 ) -> None:
     """Report what is wrong with the annotations under PATHS; write nothing."""
     voice = Voice(quiet, verbose)
     with usage_errors():
-        scope = open_scope(paths, config)
+        scope = open_scope(paths, config, out_dir)
         gathered = gather(scope.paths, scope.projects, force_exclude=force_exclude)
         jobs = jobs_for(scope.paths, gathered, scope.projects)
     for job in jobs:

@@ -21,6 +21,7 @@ _HEADINGS = ("FUNCTION", "TARGET", "WHERE", "RULE")
 
 @click.command("list")
 @options.common
+@options.out_dir
 @options.force_exclude
 @options.output_format("text", "json")
 @click.pass_context
@@ -30,12 +31,13 @@ def command(
     config: str | None,
     quiet: bool,
     verbose: bool,
+    out_dir: str | None,
     force_exclude: bool,
     output_format: str,
 ) -> None:
     """List the annotated functions under PATHS with their rules."""
     with usage_errors():
-        scope = open_scope(paths, config)
+        scope = open_scope(paths, config, out_dir)
         gathered = gather(scope.paths, scope.projects, force_exclude=force_exclude)
         jobs = jobs_for(scope.paths, gathered, scope.projects)
     report = check(gathered, jobs, Progress(Voice(quiet, verbose)))

@@ -33,6 +33,11 @@ force_exclude: Decorator = click.option(
 )
 
 
+out_dir: Decorator = click.option(
+    "--out-dir", metavar="DIR", help="Mirror whole packages under DIR instead."
+)
+
+
 def output_format(*formats: str) -> Decorator:
     """Add --output-format with these formats, the first of which is the default."""
     return click.option(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import click
 
 from vjpgen.building.gather import UsageError
-from vjpgen.building.projects import Projects, common_root
+from vjpgen.building.projects import Projects, as_shown, common_root
 from vjpgen.config import ConfigError
 from vjpgen.diagnostics.text import shown
 
@@ -23,20 +23,14 @@ class Scope:
     projects: Projects
 
 
-def open_scope(paths: tuple[str, ...], config: str | None) -> Scope:
+def open_scope(paths: tuple[str, ...], config: str | None, out_dir: str | None = None) -> Scope:
     """Settle what to work on; without paths, what the configuration names, or this folder."""
+    if out_dir == "":
+        raise UsageError("`--out-dir` wants the name of a folder")
     paths = tuple(map(as_shown, paths))
     given = paths or (".",)
-    projects = Projects(config, common_root(os.path.abspath(path) for path in given))
+    projects = Projects(config, common_root(os.path.abspath(path) for path in given), out_dir)
     return Scope(paths or _configured(projects), projects)
-
-
-def as_shown(path: str) -> str:
-    """Return a path as it is shown: what lies in the current folder, relative to it."""
-    inside = os.path.join(os.getcwd(), "")
-    if not os.path.join(os.path.normpath(path), "").startswith(inside):
-        return path
-    return os.path.relpath(path) + os.sep * path.endswith(os.sep)
 
 
 def _configured(projects: Projects) -> tuple[str, ...]:

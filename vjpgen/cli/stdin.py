@@ -8,8 +8,9 @@ import sys
 from vjpgen.building.gather import Gathered, Source, UsageError, classify, is_excluded, named_file
 from vjpgen.building.pipeline import Report, build, compile_job, jobs_for
 from vjpgen.building.plan import Job
+from vjpgen.building.projects import as_shown
 from vjpgen.cli.output import Progress, print_findings, read_source
-from vjpgen.cli.scope import Scope, as_shown, open_scope
+from vjpgen.cli.scope import Scope, open_scope
 from vjpgen.cli.wishes import Wishes
 
 
@@ -17,6 +18,7 @@ def build_stdin(
     paths: tuple[str, ...],
     filename: str | None,
     config: str | None,
+    out_dir: str | None,
     force_exclude: bool,
     wishes: Wishes,
 ) -> int:
@@ -27,7 +29,7 @@ def build_stdin(
         raise UsageError("`-` wants `--stdin-filename`, the name of the source")
     shown = os.path.normpath(as_shown(filename))
     data = sys.stdin.buffer.read()
-    scope = open_scope((filename,), config)
+    scope = open_scope((filename,), config, out_dir)
     jobs = _jobs(data, shown, scope, force_exclude)
     if wishes.writes:
         return _print_module(jobs, shown, data, wishes)
