@@ -15,7 +15,9 @@ from vjpgen.building.walk import Found
 
 _MODULES = (".py", ".pyi")
 _NO_CONTENT = (".pyc", ".pyo")
-_OF_VERSION_CONTROL = frozenset({".gitattributes", ".gitignore", ".gitmodules", ".hgignore"})
+_OF_VERSION_CONTROL = frozenset(
+    {".git", ".gitattributes", ".gitignore", ".gitmodules", ".hgignore"}
+)
 _OF_INSTALLERS = (".egg-info", ".dist-info")
 _MOST_LINKS = 2
 
@@ -153,12 +155,7 @@ def _files(
 
 def _is_content(name: str) -> bool:
     is_half_written = name.startswith(".") and name.endswith(".tmp")
-    return not (
-        name.endswith(_NO_CONTENT)
-        or name in _OF_VERSION_CONTROL
-        or name == ".git"
-        or is_half_written
-    )
+    return not (is_half_written or name.endswith(_NO_CONTENT) or name in _OF_VERSION_CONTROL)
 
 
 def _is_entered(entry: os.DirEntry[str], place: _Place, *, inside: bool) -> bool:

@@ -299,6 +299,7 @@ def _filled(
         if file.project.out is not None and file.project.out.path == layout.out.path
     ]
     items = {(os.path.realpath(item.file.path), item.name): item for item in every}.values()
+    items = sorted(items, key=lambda item: item.name)
     modules = tuple(item for item in items if item.file.path in annotated)
     copies = tuple(item for item in items if item.file.path not in annotated)
     counts = Counter(target(item.place.path) for item in items)
