@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from vjpgen.importing import install_import_hook
     from vjpgen.runtime.drop_in import custom_vjp
     from vjpgen.runtime.errors import DroppedTangentWarning, TangentError
     from vjpgen.runtime.lifting import primal
@@ -21,15 +22,17 @@ _HOMES = {
     "DroppedTangentWarning": "vjpgen.runtime.errors",
     "TangentError": "vjpgen.runtime.errors",
     "custom_vjp": "vjpgen.runtime.drop_in",
+    "install_import_hook": "vjpgen.importing",
     "primal": "vjpgen.runtime.lifting",
     "snapshot": "vjpgen.runtime.snapshots",
 }
-_MODULES = ("runtime",)
+_MODULES = ("importing", "runtime")
 
 __all__ = [
     "DroppedTangentWarning",
     "TangentError",
     "custom_vjp",
+    "install_import_hook",
     "primal",
     "snapshot",
 ]

@@ -10,6 +10,7 @@ from io import TextIOWrapper
 import click
 
 from vjpgen._version import __version__
+from vjpgen.cli.launch import Launch
 
 _COMMANDS = {
     "build": "vjpgen.cli.build",
@@ -17,6 +18,7 @@ _COMMANDS = {
     "clean": "vjpgen.cli.clean",
     "explain": "vjpgen.cli.explain",
     "list": "vjpgen.cli.list_rules",
+    "run": "vjpgen.cli.run",
 }
 
 
@@ -40,18 +42,26 @@ class _LazyGroup(click.Group):
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, message="vjpgen %(version)s")
-def group() -> None:
+@click.pass_context
+def group(ctx: click.Context) -> None:
     """Turn the comment above a JAX or Flax function into an explicit, lifted custom_vjp.
 
     Exit status: 0 all well, 1 findings, 2 wrong usage or configuration, or a file that could
     not be read or written.
     """
-    _print_anything()
+    if ctx.invoked_subcommand != "run":  # a program's output is its own
+        _print_anything()
 
 
 def main() -> None:
     """Run the command line with the process's arguments."""
-    group(prog_name="vjpgen")
+    launched: Launch | None = None
+    try:
+        group(prog_name="vjpgen")
+    except Launch as launch:
+        launched = launch
+    if launched is not None:  # here, so that no exception is being handled while a program runs
+        launched.program.run()
 
 
 def _print_anything() -> None:
