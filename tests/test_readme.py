@@ -11,6 +11,8 @@ from click.testing import CliRunner
 
 from tests.readme import README, source, written
 from vjpgen.cli import group
+from vjpgen.compiler.keys import KEY_TEXTS, table
+from vjpgen.compiler.values import KEYS
 from vjpgen.config import load_config
 
 TEXT = README.read_text()
@@ -44,3 +46,8 @@ def test_the_configuration_is_read(tmp_path):
 def test_every_command_of_the_table_exists():
     for command in re.findall(r"^vjpgen (\w+) ", TEXT, re.MULTILINE):
         assert CliRunner().invoke(group, [command, "--help"]).exit_code == 0
+
+
+def test_the_table_of_keys_is_what_editors_show():
+    assert table() in TEXT
+    assert {key for text in KEY_TEXTS for key in text.keys} == set(KEYS)

@@ -19,6 +19,7 @@ _COMMANDS = {
     "explain": "vjpgen.cli.explain",
     "list": "vjpgen.cli.list_rules",
     "run": "vjpgen.cli.run",
+    "lsp": "vjpgen.cli.lsp",
 }
 
 

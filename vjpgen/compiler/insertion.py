@@ -38,7 +38,11 @@ def lifted(
 
 def runtime_import(source: Source, tree: ast.Module, template: str, prefix: str) -> Edit:
     """The insertion of the import that generated code needs."""
-    line = with_prefix(import_line(template), prefix)
+    return added_import(source, tree, with_prefix(import_line(template), prefix))
+
+
+def added_import(source: Source, tree: ast.Module, line: str) -> Edit:
+    """The insertion of an import at the end of the first imports."""
     body = list(tree.body)
     opening: ast.stmt | None = None
     while body and (_is_docstring(body[0], tree) or _is_future(body[0])):

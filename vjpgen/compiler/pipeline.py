@@ -65,7 +65,7 @@ def _run(data: bytes, filename: str, options: Options, siblings: Siblings) -> Re
         return Result(diagnostics=() if parsed is None else (parsed,))
     source, tree, comments = parsed.source, parsed.tree, parsed.comments
     sites, findings = attach(source, tree, parsed.module, comments)
-    annotated, more = _annotations(source, tree, sites)
+    annotated, more = facts_of(source, tree, sites)
     findings = (*near_misses(source, comments), *findings, *more)
     targets = [(facts, target_of(facts)) for facts in annotated]
     for facts, target in targets:
@@ -86,7 +86,7 @@ def _run(data: bytes, filename: str, options: Options, siblings: Siblings) -> Re
     return Result(output, findings, rules, source_rows(source, output, all_edits))
 
 
-def _annotations(
+def facts_of(
     source: Source, tree: ast.Module, sites: Sequence[Site]
 ) -> tuple[list[Facts], tuple[Diagnostic, ...]]:
     """Read each site's annotation and gather the facts of its function."""
@@ -108,7 +108,7 @@ def _edits(
 ) -> list[Edit]:
     """Everything that the generated module changes of the source, but for the header."""
     source, tree = parsed.source, parsed.tree
-    prefix = _prefix(source)
+    prefix = prefix_of(source)
     comments = {comment.row: comment for comment in parsed.comments if comment.own_line}
     redirection = imports.redirect(source, tree, siblings, options.suffix)
     edits = list(redirection.edits)
@@ -133,7 +133,7 @@ def _emit(source: Source, edits: list[Edit], options: Options) -> tuple[bytes, l
     return source.encode(apply(source.text, edits)), edits
 
 
-def _prefix(source: Source) -> str:
+def prefix_of(source: Source) -> str:
     """A prefix for generated names that no name of the module begins with, in strings neither."""
     text = source.text if source.text.isascii() else unicodedata.normalize("NFKC", source.text)
     names = frozenset(_RESERVED.findall(text) if "_vjp" in text else ())

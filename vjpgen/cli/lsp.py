@@ -1,0 +1,35 @@
+"""`vjpgen lsp`: the language server for editors."""
+
+from __future__ import annotations
+
+import click
+
+from vjpgen.cli.scope import usage_errors
+from vjpgen.config import load_config
+
+
+@click.command("lsp")
+@click.option(
+    "--config",
+    type=click.Path(exists=True, dir_okay=False),
+    help="A configuration laid out as pyproject.toml, used in place of the nearest one.",
+)
+@click.pass_context
+def command(ctx: click.Context, config: str | None) -> None:
+    """Serve an editor over standard input and output.
+
+    Findings as you type, what a rule generates, the way to its functions, completion of keys, and
+    skeletons of missing rules. It wants the extra `lsp`: pip install 'vjpgen[lsp]'.
+    """
+    try:
+        import pygls  # noqa: F401
+    except ImportError as error:
+        raise click.UsageError(
+            "the language server needs pygls: pip install 'vjpgen[lsp]'"
+        ) from error
+    if config is not None:
+        with usage_errors():
+            load_config(config)
+    from vjpgen.lsp.server import start
+
+    ctx.exit(start(config))

@@ -1,0 +1,132 @@
+"""The compiler's view of a buffer: its project, configuration and siblings, kept between looks.
+
+What is kept holds until a configuration changes on disk, or somebody says that files came, went or
+got their first annotation.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from vjpgen.building.gather import Gathered, Source, classify, is_excluded, named_file
+from vjpgen.building.plan import Job, plan
+from vjpgen.building.projects import MARKER, Packages, Project, Projects, common_root
+from vjpgen.building.siblings import Neighbourhoods
+from vjpgen.config import Config, ConfigError
+from vjpgen.lsp.document import Document
+
+Report = Callable[[str], None]
+Stamp = tuple[tuple[str, int, int], ...]
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What was found out about the folders under one root."""
+
+    projects: Projects
+    packages: Packages
+    neighbourhoods: Neighbourhoods
+
+
+class Workspace:
+    """The projects of the folders that a client has open.
+
+    Args:
+        config_file: a configuration that holds everywhere, or None for the nearest one.
+        report: is told of a configuration that is wrong, once for each message.
+    """
+
+    def __init__(self, config_file: str | None, report: Report) -> None:
+        self.folders: tuple[str, ...] = ()
+        self._config_file = config_file
+        self._report = report
+        self._reported: set[str] = set()
+        self._known: dict[str, _Known] = {}
+        self._stamps: dict[str, Stamp] = {}
+        self._good: dict[str, Project] = {}
+
+    def forget(self) -> None:
+        """Look at the disk anew from now on."""
+        self._known = {}
+        self._stamps = {}
+
+    def job(self, document: Document) -> Job | None:
+        """What to compile for a buffer; None where the commands would pass its file over."""
+        folder = os.path.dirname(document.path)
+        if self._stamps.get(folder) != (stamp := _stamp(folder, self._config_file)):
+            if folder in self._stamps:
+                self.forget()
+            self._stamps[folder] = stamp
+        root = self._root(document.path)
+        project = self._project(folder, root)
+        if is_excluded(document.path, project):
+            return None
+        shown = os.path.relpath(document.path, project.root)
+        source = classify(named_file(document.path, shown, project), document.data)
+        if not isinstance(source, Source):
+            return None
+        known = self._of(root)
+        return plan([source], known.packages, known.neighbourhoods)[0]
+
+    def roots(self, path: str) -> tuple[str, ...]:
+        """The folders that absolute imports of a file may start from, the likeliest first."""
+        folder = os.path.dirname(path)
+        project = self._project(folder, self._root(path)).root
+        package = Packages().root(folder)
+        listed = (package, project, os.path.join(project, "src"), *self.folders)
+        return tuple(dict.fromkeys(listed))
+
+    def _root(self, path: str) -> str:
+        """The root of a file that lies under no `pyproject.toml`."""
+        holding = [each for each in self.folders if path.startswith(os.path.join(each, ""))]
+        return max(holding, key=len, default="") or common_root([path])
+
+    def _of(self, root: str) -> _Known:
+        if root not in self._known:
+            projects, packages = self._projects(root), Packages()
+            # A lone file's folder may be anyone's home: it is not walked.
+            scanned = {} if root in self.folders else {root: Gathered()}
+            self._known[root] = _Known(
+                projects, packages, Neighbourhoods(projects, packages, scanned)
+            )
+        return self._known[root]
+
+    def _projects(self, root: str) -> Projects:
+        try:
+            return Projects(self._config_file, root)
+        except ConfigError as error:
+            self._tell(error)
+            return Projects(None, root)
+
+    def _project(self, folder: str, root: str) -> Project:
+        """The project of a folder; with a wrong configuration, as it last was when right."""
+        try:
+            project = self._of(root).projects.of(folder)
+        except ConfigError as error:
+            self._tell(error)
+            return self._good.get(folder) or Project(root, root, Config())
+        self._good[folder] = project
+        return project
+
+    def _tell(self, error: ConfigError) -> None:
+        if str(error) not in self._reported:
+            self._reported.add(str(error))
+            self._report(str(error))
+
+
+def _stamp(folder: str, config_file: str | None) -> Stamp:
+    """When the configurations that may hold in a folder were last changed."""
+    found = []
+    paths = [] if config_file is None else [config_file]
+    while folder != (parent := os.path.dirname(folder)):
+        paths.append(os.path.join(folder, MARKER))
+        folder = parent
+    for path in paths:
+        try:
+            status = os.stat(path)
+            found.append((path, status.st_mtime_ns, status.st_size))
+        except OSError:
+            continue
+    return tuple(found)
