@@ -26,7 +26,7 @@ from vjpgen.lsp.view import View
 _INSTEAD = re.compile(r"(?:did you mean|write) `([\w.]+)`")
 _WORD = re.compile(r"[A-Za-z_][\w.]*")
 _LOOKS_ALIKE = re.compile(r"#+[!:\s]*custom[-_ ]?vjp\s*(?P<sign>[:;=(,]?)\s*", re.IGNORECASE)
-_SUPPRESSION = re.compile(r"[ \t]*#\s*vjpgen:\s*ignore(?![\w-])(?:\[([^\]#]*)\])?")
+_SUPPRESSION = re.compile(r"[ \t]*#\s*vjpgen:\s*ignore(?![\w-])(?:\s*\[([^\]#]*)\]|[^#]*)")
 _NOT_WRITABLE = ("VJP201", "VJP202", "VJP205", "VJP206", "VJP207")
 _CHOICES = {
     "missing": list(MISSING_POLICIES),

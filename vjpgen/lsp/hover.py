@@ -17,6 +17,7 @@ from vjpgen.compiler.source import Position, span_between
 from vjpgen.compiler.values import KEYS
 from vjpgen.diagnostics import Span
 from vjpgen.diagnostics.catalogue import CATALOGUE, Entry
+from vjpgen.diagnostics.catalogue.markdown import body, severity
 from vjpgen.diagnostics.suppressions import read_suppressions
 from vjpgen.lsp.definition import function_of, resolve
 from vjpgen.lsp.reading import AnnotationText, Part
@@ -48,12 +49,7 @@ def hover(view: View, position: Position) -> Hover | None:
 
 def explanation(entry: Entry) -> str:
     """What a code means, in Markdown."""
-    kind = entry.severity.value + ("" if entry.default else ", off by default")
-    parts = [f"**{entry.code}: {entry.title}** ({kind})", entry.explanation]
-    for title, source in (("Found in", entry.bad), ("Mended", entry.good)):
-        if source:
-            parts.append(f"{title}:\n\n{_code_block(source)}")
-    return "\n\n".join(parts)
+    return f"**{entry.code}: {entry.title}** ({severity(entry)})\n\n{body(entry)}"
 
 
 def key_text(name: str) -> str:

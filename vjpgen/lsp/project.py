@@ -10,7 +10,15 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from vjpgen.building.gather import Gathered, Source, classify, is_excluded, named_file
+from vjpgen.building.gather import (
+    Gathered,
+    Source,
+    UsageError,
+    classify,
+    is_excluded,
+    named_file,
+)
+from vjpgen.building.layout import Layouts
 from vjpgen.building.plan import Job, plan
 from vjpgen.building.projects import MARKER, Packages, Project, Projects, common_root
 from vjpgen.building.siblings import Neighbourhoods
@@ -28,6 +36,7 @@ class _Known:
     projects: Projects
     packages: Packages
     neighbourhoods: Neighbourhoods
+    layouts: Layouts
 
 
 class Workspace:
@@ -68,7 +77,11 @@ class Workspace:
         if not isinstance(source, Source):
             return None
         known = self._of(root)
-        return plan([source], known.packages, known.neighbourhoods)[0]
+        try:
+            return plan([source], known.packages, known.neighbourhoods, known.layouts)[0]
+        except UsageError as error:
+            self._tell(error)
+            return None
 
     def roots(self, path: str) -> tuple[str, ...]:
         """The folders that absolute imports of a file may start from, the likeliest first."""
@@ -89,7 +102,10 @@ class Workspace:
             # A lone file's folder may be anyone's home: it is not walked.
             scanned = {} if root in self.folders else {root: Gathered()}
             self._known[root] = _Known(
-                projects, packages, Neighbourhoods(projects, packages, scanned)
+                projects,
+                packages,
+                Neighbourhoods(projects, packages, scanned),
+                Layouts(packages),
             )
         return self._known[root]
 
@@ -110,7 +126,7 @@ class Workspace:
         self._good[folder] = project
         return project
 
-    def _tell(self, error: ConfigError) -> None:
+    def _tell(self, error: ConfigError | UsageError) -> None:
         if str(error) not in self._reported:
             self._reported.add(str(error))
             self._report(str(error))

@@ -114,14 +114,14 @@ def write_fwd(facts: Facts, target: Target, name: str, style: Style) -> Skeleton
     head = _head(facts, style, name, _parameters(facts))
     wanted = _unpacked_by_bwd(facts)
     if wanted is not None:
-        saved = f"({', '.join(wanted)})" if len(wanted) > 1 else wanted[0]
-        call = _call(facts)
-        return Skeleton((*head, f"{style.body}return {call}, {saved}"))
+        saved = ", ".join(wanted)
+        saved = f"({saved})" if len(wanted) > 1 else saved
+        return Skeleton((*head, f"{style.body}return {_call(facts)}, {saved}"))
     primals = fwd_primals(facts)
     if not primals:
         return Skeleton((*head, f"{style.body}return {_call(facts)}, ()"))
-    is_lifted = target.name == "linen" and primals[0] == facts.signature.positional[0]
-    need = _LINEN if is_lifted else _JAX
+    takes_module = target.name == "linen" and primals[0] == facts.signature.names[0]
+    need = _LINEN if takes_module else _JAX
     bound = _bound_name(facts.scope, need)
     output, vjp_fn = _fresh(("y", "output"), facts), _fresh(("vjp_fn", "pullback"), facts)
     items = [_differentiated(facts, primals), *(_starred(facts, each) for each in primals)]
