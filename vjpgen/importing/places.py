@@ -103,7 +103,7 @@ def _entries(code: CodeType, first: int, places: Places) -> Iterator[bytes]:
 def _moved(position: Place, places: Places) -> Place:
     row, end_row, column, end_column = position
     if row is None or row < 1:  # the start of a module is in row 0
-        return row, row, None, None
+        return position
     if end_row is None or column is None or end_column is None:
         return places.row(row), None, None, None
     start, end, column, end_column = places.place(row, end_row, column, end_column)
