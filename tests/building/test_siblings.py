@@ -18,7 +18,7 @@ from vjpgen.compiler import Siblings
 def _seen_from(root: Path, name: str) -> Siblings:
     projects = Projects(None, str(root))
     gathered = gather([name], projects)
-    (file,) = (each for each in gathered.scanned if each.shown == name)
+    (file,) = (each.file for each in gathered.sources if each.file.shown == name)
     return Neighbourhoods(projects, Packages(), {}).seen_from(file)
 
 

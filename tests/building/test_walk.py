@@ -15,7 +15,8 @@ from vjpgen.building.walk import walk
 def _found(folder: Path) -> list[str]:
     errors: list[str] = []
     projects = Projects(None, str(folder))
-    files = walk(str(folder), "", projects, lambda name, error: errors.append(name))
+    folders = walk(str(folder), "", projects, lambda name, error: errors.append(name))
+    files = (file for each in folders for file in each.files())
     names = [file.shown.replace(os.sep, "/") for file in files if not file.ignored]
     return sorted(names + [f"! {name}" for name in errors])
 

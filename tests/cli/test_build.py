@@ -432,16 +432,16 @@ def test_a_file_that_cannot_be_read(folder: Folder, run: Run, monkeypatch: pytes
 def test_a_fault_of_the_compiler_stops_one_file(
     folder: Folder, run: Run, monkeypatch: pytest.MonkeyPatch
 ):
-    from vjpgen.building import pipeline
+    from vjpgen.building import compiling
 
-    real = pipeline.compile_source
+    real = compiling.compile_source
 
     def fail(source: bytes, filename: str, **rest: object) -> object:
         if filename == "a.py":
             raise KeyError("oh")
         return real(source, filename, **rest)  # pyright: ignore[reportArgumentType]
 
-    monkeypatch.setattr(pipeline, "compile_source", fail)
+    monkeypatch.setattr(compiling, "compile_source", fail)
     folder.write("a.py")
     folder.write("b.py")
     result = run("build")

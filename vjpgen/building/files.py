@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import stat
 
 
@@ -77,7 +76,7 @@ def remove(path: str) -> None:
 def _temporary_name(path: str) -> str:
     """A name in the same folder that no tool takes for a Python file."""
     folder, name = os.path.split(path)
-    return os.path.join(folder, f".{name}.{secrets.token_hex(6)}.tmp")
+    return os.path.join(folder, f".{name}.{os.urandom(6).hex()}.tmp")
 
 
 def _create(path: str, data: bytes) -> None:

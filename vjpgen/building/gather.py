@@ -6,13 +6,14 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 
+from vjpgen.building.cache import Caches
 from vjpgen.building.files import read
 from vjpgen.building.ignores import is_usually_passed_over
+from vjpgen.building.index import Kind, kind_of
 from vjpgen.building.outputs import lies_in_output
 from vjpgen.building.projects import Project, Projects
-from vjpgen.building.walk import Found, OnError, walk
+from vjpgen.building.walk import Folder, Found, OnError, walk
 from vjpgen.compiler import Header, has_annotation, is_annotated, parse_header
 from vjpgen.diagnostics import WHOLE_FILE, Diagnostic
 
@@ -26,15 +27,17 @@ class UsageError(Exception):
 
 @dataclass(frozen=True)
 class Source:
-    """A file that holds an annotation, or looks so."""
+    """A file that holds an annotation, or looks so.
+
+    Args:
+        file: the file.
+        data: its bytes.
+        is_annotated: whether a comment of the file truly is an annotation.
+    """
 
     file: Found
     data: bytes = field(repr=False)
-
-    @cached_property
-    def is_annotated(self) -> bool:
-        """Whether a comment of the file truly is an annotation."""
-        return holds_annotation(self.data)
+    is_annotated: bool
 
 
 @dataclass(frozen=True)
@@ -70,13 +73,15 @@ class Gathered:
     Args:
         sources: the files to compile.
         generated: the modules that vjpgen wrote.
-        scanned: every Python file that was looked at.
+        folders: every folder that was walked.
+        scanned: how many Python files were looked at.
         diagnostics: what could not be read.
     """
 
     sources: tuple[Source, ...] = ()
     generated: tuple[Generated, ...] = ()
-    scanned: tuple[Found, ...] = ()
+    folders: tuple[Folder, ...] = field(default=(), repr=False)
+    scanned: int = 0
     diagnostics: tuple[Diagnostic, ...] = ()
 
 
@@ -95,8 +100,8 @@ def find_files(
         UsageError: where a path does not exist or is not a Python file.
     """
     found: dict[tuple[str, str], Found] = {}
-    for path in paths:
-        for file in _under(path, projects, force_exclude, on_error):
+    for item in _under(paths, projects, force_exclude, on_error):
+        for file in item.files() if isinstance(item, Folder) else (item,):
             known = found.get(file.key)
             if known is None or (file.named and not known.named):
                 found[file.key] = file
@@ -104,25 +109,28 @@ def find_files(
 
 
 def _under(
-    path: str, projects: Projects, force_exclude: bool, on_error: OnError
-) -> Iterator[Found]:
-    absolute = os.path.abspath(path)
-    shown = os.path.normpath(path)
-    if os.path.isdir(path):
-        if lies_in_output(absolute, projects.of(absolute)):
-            return
-        if not (force_exclude and is_excluded(absolute + os.sep, projects.of(absolute))):
-            yield from walk(absolute, "" if shown == "." else shown, projects, on_error)
-        return
-    if not os.path.lexists(path):
-        raise UsageError(f"{path}: no such file or folder")
-    if not path.endswith(".py"):
-        raise UsageError(f"{path}: not a Python file (its name does not end in `.py`)")
-    project = projects.of(os.path.dirname(absolute))
-    if lies_in_output(absolute, project):
-        return
-    if not (force_exclude and is_excluded(absolute, project)):
-        yield named_file(absolute, shown, project)
+    paths: Iterable[str], projects: Projects, force_exclude: bool, on_error: OnError
+) -> Iterator[Folder | Found]:
+    """Yield the folders below the paths, and the files that the paths name."""
+    for path in paths:
+        absolute = os.path.abspath(path)
+        shown = os.path.normpath(path)
+        if os.path.isdir(path):
+            project = projects.of(absolute)
+            if not lies_in_output(absolute, project) and not (
+                force_exclude and is_excluded(absolute + os.sep, project)
+            ):
+                yield from walk(absolute, "" if shown == "." else shown, projects, on_error)
+            continue
+        if not os.path.lexists(path):
+            raise UsageError(f"{path}: no such file or folder")
+        if not path.endswith(".py"):
+            raise UsageError(f"{path}: not a Python file (its name does not end in `.py`)")
+        project = projects.of(os.path.dirname(absolute))
+        if not lies_in_output(absolute, project) and not (
+            force_exclude and is_excluded(absolute, project)
+        ):
+            yield named_file(absolute, shown, project)
 
 
 def named_file(path: str, shown: str, project: Project) -> Found:
@@ -142,43 +150,110 @@ def is_excluded(path: str, project: Project) -> bool:
     return False
 
 
-def gather(paths: Iterable[str], projects: Projects, *, force_exclude: bool = False) -> Gathered:
+@dataclass(frozen=True)
+class _Candidate:
+    """A file that may concern vjpgen.
+
+    Args:
+        file: the file.
+        status: what the operating system said of it before it was read; None where not asked.
+        kind: what it is known to be; None where it must be read to know.
+    """
+
+    file: Found
+    status: os.stat_result | None = None
+    kind: Kind | None = None
+
+
+def gather(
+    paths: Iterable[str],
+    projects: Projects,
+    *,
+    force_exclude: bool = False,
+    caches: Caches | None = None,
+) -> Gathered:
     """Read every Python file that the paths mean, and keep what concerns vjpgen.
 
     A generated module that is named outright stands for its source, too.
+
+    Args:
+        paths: folders, and files.
+        projects: finds the project of a folder.
+        force_exclude: whether `exclude` holds for what is named outright, too.
+        caches: tell which files are known and need not be read; None reads all.
+
+    Raises:
+        UsageError: where a path does not exist or is not a Python file.
     """
     diagnostics: list[Diagnostic] = []
+    caches = caches or Caches(enabled=False)
 
     def on_error(shown: str, error: OSError) -> None:
         diagnostics.append(unreadable(shown, error))
 
-    files = find_files(paths, projects, force_exclude=force_exclude, on_error=on_error)
-    kinds = tuple(_classified(files, on_error))
+    found = tuple(_under(paths, projects, force_exclude, on_error))
+    folders = tuple({item.real: item for item in found if isinstance(item, Folder)}.values())
+    named = [item for item in found if isinstance(item, Found)]
+    candidates = [*(_Candidate(file) for file in named), *_candidates(folders, caches)]
+    kinds = tuple(_classified(candidates, caches, on_error))
     return Gathered(
         tuple(kind for kind in kinds if isinstance(kind, Source)),
         tuple(kind for kind in kinds if isinstance(kind, Generated)),
-        files,
+        folders,
+        len(named) + sum(len(folder.entries) for folder in folders),
         tuple(diagnostics),
     )
 
 
-def _classified(files: Iterable[Found], on_error: OnError) -> Iterator[Source | Generated | None]:
+def _candidates(folders: Iterable[Folder], caches: Caches) -> Iterator[_Candidate]:
+    """Yield the files of the folders that are not known to be none of vjpgen's concern."""
+    for folder in folders:
+        known = caches.of(folder.project.root).index.known(folder.path)
+        for entry in folder.entries:
+            try:
+                status = entry.stat()
+            except OSError:  # gone by now, or a link that leads nowhere
+                continue
+            kind = kind_of(known.get(entry.name), status)
+            if kind is not Kind.PLAIN and (file := folder.found(entry)) is not None:
+                yield _Candidate(file, status, kind)
+
+
+def _classified(
+    candidates: Iterable[_Candidate], caches: Caches, on_error: OnError
+) -> Iterator[Source | Generated | None]:
     """Read and classify each file, and the companions of those that the user named."""
-    waiting, seen = deque(files), set()
+    waiting, seen = deque(candidates), set()
     while waiting:
-        file = waiting.popleft()
+        candidate = waiting.popleft()
+        file = candidate.file
         if file.key in seen or (file.ignored and not _may_be_output(file)):
             continue
         seen.add(file.key)
         try:
-            kind = classify(file, read(file.path))
+            data = read(file.path)
         except OSError as error:
             if file.named or not isinstance(error, FileNotFoundError):  # else removed meanwhile
                 on_error(file.shown, error)
             continue
+        kind = classify(file, data, candidate.kind)
+        if candidate.status is not None and candidate.kind is None:
+            _learn(caches, candidate.status, kind, file)
         yield kind
         if file.named and os.path.isfile((other := _companion(file, kind)).path):
-            waiting.append(other)
+            waiting.append(_Candidate(other))
+
+
+def _learn(
+    caches: Caches, status: os.stat_result, item: Source | Generated | None, file: Found
+) -> None:
+    """Remember what a file is, where its own bytes alone say so."""
+    if isinstance(item, Generated) or (item is None and file.ignored):
+        return
+    kind = Kind.PLAIN
+    if item is not None:
+        kind = Kind.ANNOTATED if item.is_annotated else Kind.LOOKS_ANNOTATED
+    caches.of(file.project.root).index.learn(file.path, status, kind)
 
 
 def holds_annotation(data: bytes) -> bool:
@@ -190,11 +265,19 @@ def holds_annotation(data: bytes) -> bool:
     return has_annotation(data) if b"\0" in data else is_annotated(data)
 
 
-def classify(file: Found, data: bytes) -> Source | Generated | None:
-    """Say what a file is: a source, a generated module, or neither."""
-    if _MARK in data[:_HEADER_BYTES] and (header := parse_header(data)):
+def classify(file: Found, data: bytes, kind: Kind | None = None) -> Source | Generated | None:
+    """Say what a file is: a source, a generated module, or neither.
+
+    Args:
+        file: the file.
+        data: its bytes.
+        kind: what its bytes are known to be, if they are.
+    """
+    if kind is None and _MARK in data[:_HEADER_BYTES] and (header := parse_header(data)):
         return Generated(file, header)
-    return Source(file, data) if has_annotation(data) and not file.ignored else None
+    if file.ignored or not (kind or has_annotation(data)):
+        return None
+    return Source(file, data, kind is Kind.ANNOTATED or (not kind and holds_annotation(data)))
 
 
 def _may_be_output(file: Found) -> bool:

@@ -29,7 +29,6 @@ _NEVER = frozenset(
         ".svn",
         ".tox",
         ".venv",
-        ".vjpgen_cache",
         ".vscode",
         "__pycache__",
         "__pypackages__",

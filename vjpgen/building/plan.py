@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 
+from vjpgen.building.compiling import Task
 from vjpgen.building.gather import Source
 from vjpgen.building.layout import Layout, Layouts, Place
 from vjpgen.building.projects import Packages
@@ -37,6 +38,11 @@ class Job:
     options: Options
     siblings: Siblings = field(repr=False)
     obstacles: tuple[Diagnostic, ...] = ()
+
+    @property
+    def task(self) -> Task:
+        """All that compiling depends on."""
+        return Task(self.data, self.file.shown, self.options, self.siblings)
 
 
 def plan(

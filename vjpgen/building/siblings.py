@@ -8,10 +8,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from vjpgen.building.cache import Caches
 from vjpgen.building.gather import Gathered, Source, gather
 from vjpgen.building.projects import Packages, Project, Projects
 from vjpgen.building.sources import ProjectSources
-from vjpgen.building.walk import Found
+from vjpgen.building.walk import Folder, Found
 from vjpgen.compiler import Siblings
 
 _INIT = "__init__"
@@ -33,15 +34,15 @@ class Neighbours:
 
     Args:
         project: the project.
-        files: its Python files.
-        sources: those of them that hold an annotation, or look so.
+        folders: its folders.
+        sources: those of its files that hold an annotation, or look so.
         packages: finds the root of a package.
     """
 
     def __init__(
         self,
         project: Project,
-        files: Iterable[Found],
+        folders: Iterable[Folder],
         sources: Iterable[Source],
         packages: Packages,
     ) -> None:
@@ -49,8 +50,8 @@ class Neighbours:
         self._packages = packages
         self._roots: dict[str, _Root] = defaultdict(_Root)
         self._from_project: set[str] = set()
-        for file in files:
-            self._add_file(file.path)
+        for folder in folders:
+            self._add_folder(folder)
         for source in sources:
             if source.is_annotated and _has_sibling(source.file.path):
                 self._add_annotated(source.file.path)
@@ -67,9 +68,16 @@ class Neighbours:
         package = self._package(folder, root)
         return Siblings(self._modules[root], package, self._sources[root])
 
-    def _add_file(self, path: str) -> None:
-        root = self._packages.root(os.path.dirname(path))
-        self._roots[root].tops.add(_dotted(path, root).split(".")[0])
+    def _add_folder(self, folder: Folder) -> None:
+        """Note the names that the folder's modules have at the top of where it is imported from."""
+        if not folder.entries:
+            return
+        root = self._packages.root(folder.path)
+        if folder.path == root:
+            names = {entry.name.removesuffix(".py") for entry in folder.entries}
+        else:
+            names = {_dotted(folder.path, root).split(".")[0]}
+        self._roots[root].tops |= names
 
     def _add_annotated(self, path: str) -> None:
         root = self._packages.root(os.path.dirname(path))
@@ -115,14 +123,20 @@ class Neighbourhoods:
         projects: finds the project of a folder.
         packages: finds the root of a package.
         scanned: folders that were walked whole, with what was found; they are not walked again.
+        caches: tell which files need not be read.
     """
 
     def __init__(
-        self, projects: Projects, packages: Packages, scanned: Mapping[str, Gathered]
+        self,
+        projects: Projects,
+        packages: Packages,
+        scanned: Mapping[str, Gathered],
+        caches: Caches | None = None,
     ) -> None:
         self._projects = projects
         self._packages = packages
         self._scanned = scanned
+        self._caches = caches
         self._known: dict[str, Neighbours] = {}
 
     def seen_from(self, file: Found) -> Siblings:
@@ -133,10 +147,12 @@ class Neighbourhoods:
         return self._known[project.root].seen_from(file.path)
 
     def _scan(self, project: Project) -> Neighbours:
-        gathered = self._scanned.get(project.root) or gather([project.root], self._projects)
+        gathered = self._scanned.get(project.root) or gather(
+            [project.root], self._projects, caches=self._caches
+        )
         return Neighbours(
             project,
-            [file for file in gathered.scanned if file.project.root == project.root],
+            [each for each in gathered.folders if each.project.root == project.root],
             [each for each in gathered.sources if each.file.project.root == project.root],
             self._packages,
         )

@@ -39,8 +39,43 @@ class Found:
         return self.folder, os.path.basename(self.path)
 
 
-def walk(start: str, shown: str, projects: Projects, on_error: OnError) -> Iterator[Found]:
-    """Yield the Python files under a folder, sorted within each folder.
+@dataclass(frozen=True)
+class Folder:
+    """One folder of a walk, with its Python files.
+
+    Args:
+        path: its absolute path.
+        shown: its path as the user would write it, "" for the current folder.
+        real: its absolute path, links seen through.
+        project: the project that it belongs to.
+        ignores: the `.gitignore` files that hold in it.
+        entries: its Python files by name, sorted; what is ignored or excluded, too.
+        is_whole: whether what the configuration excludes counts all the same.
+    """
+
+    path: str
+    shown: str
+    real: str
+    project: Project
+    ignores: Ignores
+    entries: tuple[os.DirEntry[str], ...]
+    is_whole: bool
+
+    def found(self, entry: os.DirEntry[str]) -> Found | None:
+        """Return one of its files; None where the configuration excludes it."""
+        if not _is_file(entry) or not (self.is_whole or not self.project.excludes(entry.path)):
+            return None
+        shown = os.path.join(self.shown, entry.name)
+        ignored = self.ignores.ignores(entry.path)
+        return Found(entry.path, shown, self.real, self.project, ignored)
+
+    def files(self) -> Iterator[Found]:
+        """Yield its files, without those that the configuration excludes."""
+        return (file for entry in self.entries if (file := self.found(entry)) is not None)
+
+
+def walk(start: str, shown: str, projects: Projects, on_error: OnError) -> Iterator[Folder]:
+    """Yield a folder and those below it, sorted.
 
     A folder that the configuration excludes is walked all the same when it is the start: it was
     named. Links to folders are not followed, so that no loop is entered and no file found twice.
@@ -61,9 +96,11 @@ def walk(start: str, shown: str, projects: Projects, on_error: OnError) -> Itera
         entries = _entries(place, on_error)
         if is_output(place.real, {entry.name for entry in entries}, project):
             continue
-        kept = [each for each in entries if is_named or not _is_excluded(each, project)]
         here = replace(place, ignores=place.ignores.inside(place.path))
-        yield from _files(kept, here, project)
+        modules = tuple(entry for entry in entries if entry.name.endswith(".py"))
+        yield Folder(here.path, here.shown, here.real, project, here.ignores, modules, is_named)
+        below = [each for each in entries if each.is_dir(follow_symlinks=False)]
+        kept = [each for each in below if is_named or not project.excludes(each.path + os.sep)]
         waiting += [here.below(each) for each in reversed(kept) if _is_entered(each, here)]
 
 
@@ -97,14 +134,6 @@ def _name(entry: os.DirEntry[str]) -> str:
     return entry.name
 
 
-def _files(entries: list[os.DirEntry[str]], place: _Place, project: Project) -> Iterator[Found]:
-    for entry in entries:
-        if entry.name.endswith(".py") and _is_file(entry):
-            shown = os.path.join(place.shown, entry.name)
-            ignored = place.ignores.ignores(entry.path)
-            yield Found(entry.path, shown, place.real, project, ignored)
-
-
 def _is_file(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_file()
@@ -113,13 +142,4 @@ def _is_file(entry: os.DirEntry[str]) -> bool:
 
 
 def _is_entered(entry: os.DirEntry[str], place: _Place) -> bool:
-    if not entry.is_dir(follow_symlinks=False) or place.ignores.ignores(entry.path + os.sep):
-        return False
-    return not is_usually_passed_over(entry.path)
-
-
-def _is_excluded(entry: os.DirEntry[str], project: Project) -> bool:
-    is_folder = entry.is_dir(follow_symlinks=False)
-    if not (is_folder or entry.name.endswith(".py")):
-        return False
-    return project.excludes(entry.path + os.sep * is_folder)
+    return not (place.ignores.ignores(entry.path + os.sep) or is_usually_passed_over(entry.path))

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import click
 
-from vjpgen.building.gather import Gathered, gather
+from vjpgen.building.gather import find_files, unreadable
 from vjpgen.building.layout import Layouts
-from vjpgen.building.mirror import Mirror, find_mirrors
-from vjpgen.building.pipeline import Report, build, jobs_for
-from vjpgen.building.plan import Job
+from vjpgen.building.mirror import find_mirrors
+from vjpgen.building.pipeline import Means, Report, build
 from vjpgen.building.projects import Packages
 from vjpgen.cli import options
 from vjpgen.cli.output import Progress, Voice, exit_status, print_findings
-from vjpgen.cli.scope import open_scope, usage_errors
+from vjpgen.cli.scope import Scope, open_scope, usage_errors
 from vjpgen.cli.wishes import Wishes
+from vjpgen.diagnostics import Diagnostic
 
 
 @click.command("build")
@@ -29,6 +27,8 @@ from vjpgen.cli.wishes import Wishes
     "--exit-non-zero-on-change", "fail_on_change", is_flag=True, help="Fail where files changed."
 )
 @options.force_exclude
+@options.jobs
+@options.no_cache
 @click.option("--show-files", is_flag=True, help="List the files looked at; build nothing.")
 @click.option("--stats", is_flag=True, help="Say how many files were handled, and how fast.")
 @click.pass_context
@@ -45,6 +45,8 @@ def command(
     stdin_filename: str | None,
     fail_on_change: bool,
     force_exclude: bool,
+    jobs: int | None,
+    no_cache: bool,
     show_files: bool,
     stats: bool,
 ) -> None:
@@ -61,31 +63,37 @@ def command(
             from vjpgen.cli.stdin import build_stdin
 
             ctx.exit(build_stdin(paths, stdin_filename, config, out_dir, force_exclude, wishes))
-        scope = open_scope(paths, config, out_dir)
-        gathered = gather(scope.paths, scope.projects, force_exclude=force_exclude)
+        scope = open_scope(paths, config, out_dir, no_cache=no_cache)
         if show_files:
-            ctx.exit(_show_files(gathered))
-        layouts = Layouts(Packages())
-        mirrors = find_mirrors(
-            scope.paths, scope.projects, layouts, gathered, force_exclude=force_exclude
-        )
-        jobs = jobs_for(scope.paths, gathered, scope.projects, layouts, mirrors)
-        ctx.exit(_build(gathered, jobs, mirrors, wishes))
+            ctx.exit(_show_files(scope, force_exclude))
+        ctx.exit(_build(scope, force_exclude, jobs, wishes))
 
 
-def _show_files(gathered: Gathered) -> int:
-    for file in gathered.scanned:
+def _show_files(scope: Scope, force_exclude: bool) -> int:
+    found: list[Diagnostic] = []
+    files = find_files(
+        scope.paths,
+        scope.projects,
+        force_exclude=force_exclude,
+        on_error=lambda shown, error: found.append(unreadable(shown, error)),
+    )
+    for file in files:
         if not file.ignored:
             click.echo(file.shown)
-    print_findings(gathered.diagnostics, "text", to_stderr=True)
-    return exit_status(gathered.diagnostics)
+    print_findings(tuple(found), "text", to_stderr=True)
+    return exit_status(found)
 
 
-def _build(
-    gathered: Gathered, jobs: Iterable[Job], mirrors: Iterable[Mirror], wishes: Wishes
-) -> int:
+def _build(scope: Scope, force_exclude: bool, processes: int | None, wishes: Wishes) -> int:
+    gathered = scope.gather(force_exclude=force_exclude)
+    layouts = Layouts(Packages())
+    mirrors = find_mirrors(
+        scope.paths, scope.projects, layouts, gathered, force_exclude=force_exclude
+    )
+    jobs = scope.jobs(gathered, layouts, mirrors)
+    means = Means(scope.caches, processes, Progress(wishes.voice))
     sink = wishes.sink()
-    report = build(gathered, jobs, sink, Progress(wishes.voice), mirrors)
+    report = build(gathered, jobs, sink, means, mirrors)
     print_findings(report.found, wishes.output_format, to_stderr=wishes.diff)
     _tell(report, sink.changes, wishes)
     return wishes.status(report, sink.changes)
@@ -105,7 +113,9 @@ def _tell(report: Report, changes: int, wishes: Wishes) -> None:
 def _stats(report: Report, changes: int) -> list[str]:
     counts = {
         "files scanned": report.scanned,
-        "sources compiled": report.sources,
+        "sources": report.sources,
+        "sources compiled": report.compiled,
+        "processes": report.processes,
         "rules": len(report.rules),
         "modules changed": changes,
         "modules unchanged": len(report.fresh),

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import click
 
-from vjpgen.building.gather import gather
-from vjpgen.building.pipeline import check, jobs_for
+from vjpgen.building.pipeline import Means, check
 from vjpgen.cli import options
 from vjpgen.cli.output import Progress, Voice, exit_status, print_findings
 from vjpgen.cli.scope import open_scope, usage_errors
@@ -15,6 +14,8 @@ from vjpgen.cli.scope import open_scope, usage_errors
 @options.common
 @options.out_dir
 @options.force_exclude
+@options.jobs
+@options.no_cache
 @options.findings_format
 @click.pass_context
 def command(
@@ -25,17 +26,19 @@ def command(
     verbose: bool,
     out_dir: str | None,
     force_exclude: bool,
+    jobs: int | None,
+    no_cache: bool,
     output_format: str,
 ) -> None:
     """Report what is wrong with the annotations under PATHS; write nothing."""
     voice = Voice(quiet, verbose)
     with usage_errors():
-        scope = open_scope(paths, config, out_dir)
-        gathered = gather(scope.paths, scope.projects, force_exclude=force_exclude)
-        jobs = jobs_for(scope.paths, gathered, scope.projects)
-    for job in jobs:
+        scope = open_scope(paths, config, out_dir, no_cache=no_cache)
+        gathered = scope.gather(force_exclude=force_exclude)
+        todo = scope.jobs(gathered)
+    for job in todo:
         voice.whisper(f"Checking {job.file.shown}")
-    report = check(gathered, jobs, Progress(voice))
+    report = check(gathered, todo, Means(scope.caches, jobs, Progress(voice)))
     print_findings(report.found, output_format)
     if not report.found and output_format == "text":
         voice.say(f"{len(report.rules)} rules in {report.sources} files, nothing to report")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import click
 
 from vjpgen.building.files import remove
-from vjpgen.building.gather import Generated, gather, unreadable
+from vjpgen.building.gather import Generated, unreadable
 from vjpgen.building.layout import Layouts
 from vjpgen.building.mirror import Mirror, empty_mirrors
 from vjpgen.building.outcome import Change
@@ -41,7 +41,7 @@ def command(
     voice = Voice(quiet, verbose)
     with usage_errors():
         scope = open_scope(paths, config, out_dir)
-        gathered = gather(scope.paths, scope.projects, force_exclude=force_exclude)
+        gathered = scope.gather(force_exclude=force_exclude)
         layouts = Layouts(Packages())
         mirrors = empty_mirrors(scope.paths, scope.projects, layouts, by_place=True)
     found = list(gathered.diagnostics)

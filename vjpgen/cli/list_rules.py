@@ -8,8 +8,7 @@ from typing import Any
 
 import click
 
-from vjpgen.building.gather import gather
-from vjpgen.building.pipeline import check, jobs_for
+from vjpgen.building.pipeline import Means, check
 from vjpgen.cli import options
 from vjpgen.cli.output import Progress, Voice, exit_status, print_findings
 from vjpgen.cli.scope import open_scope, usage_errors
@@ -23,6 +22,8 @@ _HEADINGS = ("FUNCTION", "TARGET", "WHERE", "RULE")
 @options.common
 @options.out_dir
 @options.force_exclude
+@options.jobs
+@options.no_cache
 @options.output_format("text", "json")
 @click.pass_context
 def command(
@@ -33,14 +34,17 @@ def command(
     verbose: bool,
     out_dir: str | None,
     force_exclude: bool,
+    jobs: int | None,
+    no_cache: bool,
     output_format: str,
 ) -> None:
     """List the annotated functions under PATHS with their rules."""
     with usage_errors():
-        scope = open_scope(paths, config, out_dir)
-        gathered = gather(scope.paths, scope.projects, force_exclude=force_exclude)
-        jobs = jobs_for(scope.paths, gathered, scope.projects)
-    report = check(gathered, jobs, Progress(Voice(quiet, verbose)))
+        scope = open_scope(paths, config, out_dir, no_cache=no_cache)
+        gathered = scope.gather(force_exclude=force_exclude)
+        todo = scope.jobs(gathered)
+    progress = Progress(Voice(quiet, verbose))
+    report = check(gathered, todo, Means(scope.caches, jobs, progress))
     print_findings(report.found, "text", to_stderr=True)
     click.echo(_json(report.rules) if output_format == "json" else _table(report.rules), nl=False)
     ctx.exit(exit_status(report.diagnostics))

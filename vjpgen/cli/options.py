@@ -28,6 +28,16 @@ _COMMON: tuple[Decorator, ...] = (
     click.option("-v", "--verbose", is_flag=True, help="Say what was left as it is, too."),
 )
 
+no_cache: Decorator = click.option(
+    "--no-cache", is_flag=True, help="Neither use nor keep what earlier runs found out."
+)
+jobs: Decorator = click.option(
+    "--jobs",
+    "-j",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Compile in at most N processes; by default as many as help.",
+)
 force_exclude: Decorator = click.option(
     "--force-exclude", is_flag=True, help="Apply `exclude` to files named outright."
 )

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import click
 
-from vjpgen.building.gather import UsageError
+from vjpgen.building.cache import Caches
+from vjpgen.building.gather import Gathered, UsageError, gather
+from vjpgen.building.layout import Layouts
+from vjpgen.building.mirror import Mirror
+from vjpgen.building.pipeline import jobs_for
+from vjpgen.building.plan import Job
 from vjpgen.building.projects import Projects, as_shown, common_root
 from vjpgen.config import ConfigError
 from vjpgen.diagnostics.text import shown
@@ -21,16 +26,36 @@ class Scope:
 
     paths: tuple[str, ...]
     projects: Projects
+    caches: Caches
+
+    def gather(self, *, force_exclude: bool) -> Gathered:
+        """Read the files that the paths mean."""
+        return gather(self.paths, self.projects, force_exclude=force_exclude, caches=self.caches)
+
+    def jobs(
+        self,
+        gathered: Gathered,
+        layouts: Layouts | None = None,
+        mirrors: Iterable[Mirror] = (),
+    ) -> tuple[Job, ...]:
+        """Plan what is to be compiled of what was gathered."""
+        return jobs_for(self.paths, gathered, self.projects, layouts, mirrors, self.caches)
 
 
-def open_scope(paths: tuple[str, ...], config: str | None, out_dir: str | None = None) -> Scope:
+def open_scope(
+    paths: tuple[str, ...],
+    config: str | None,
+    out_dir: str | None = None,
+    *,
+    no_cache: bool = False,
+) -> Scope:
     """Settle what to work on; without paths, what the configuration names, or this folder."""
     if out_dir == "":
         raise UsageError("`--out-dir` wants the name of a folder")
     paths = tuple(map(as_shown, paths))
     given = paths or (".",)
     projects = Projects(config, common_root(os.path.abspath(path) for path in given), out_dir)
-    return Scope(paths or _configured(projects), projects)
+    return Scope(paths or _configured(projects), projects, Caches(enabled=not no_cache))
 
 
 def _configured(projects: Projects) -> tuple[str, ...]:

@@ -6,10 +6,10 @@ import os
 import sys
 
 from vjpgen.building.gather import Gathered, Source, UsageError, classify, is_excluded, named_file
-from vjpgen.building.pipeline import Report, build, compile_job, jobs_for
+from vjpgen.building.pipeline import Means, Report, build, compile_job
 from vjpgen.building.plan import Job
 from vjpgen.building.projects import as_shown
-from vjpgen.cli.output import Progress, print_findings, read_source
+from vjpgen.cli.output import print_findings, read_source
 from vjpgen.cli.scope import Scope, open_scope
 from vjpgen.cli.wishes import Wishes
 
@@ -34,7 +34,7 @@ def build_stdin(
     if wishes.writes:
         return _print_module(jobs, shown, data, wishes)
     sink = wishes.sink()
-    report = build(Gathered(), jobs, sink, Progress(wishes.voice))
+    report = build(Gathered(), jobs, sink, Means())
     _print_report(report, shown, data, wishes)
     return wishes.status(report, sink.changes)
 
@@ -45,7 +45,7 @@ def _jobs(data: bytes, shown: str, scope: Scope, force_exclude: bool) -> tuple[J
     source = classify(named_file(path, shown, project), data)
     if not isinstance(source, Source) or (force_exclude and is_excluded(path, project)):
         return ()
-    return jobs_for(scope.paths, Gathered(sources=(source,)), scope.projects)
+    return scope.jobs(Gathered(sources=(source,)))
 
 
 def _print_module(jobs: tuple[Job, ...], shown: str, data: bytes, wishes: Wishes) -> int:
