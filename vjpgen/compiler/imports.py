@@ -12,15 +12,14 @@ from __future__ import annotations
 
 import ast
 import copy
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from vjpgen.compiler.edits import Edit
-from vjpgen.compiler.scopes import Scope, ScopeNode, look_up, own_names
+from vjpgen.compiler.import_from import import_from
+from vjpgen.compiler.scopes import Scope, ScopeNode, look_up, own_names, statements
 from vjpgen.compiler.siblings import Siblings
 from vjpgen.compiler.source import Source
-from vjpgen.compiler.text import WIDTH
 from vjpgen.compiler.values import dotted
 
 Plain = frozenset[tuple[ScopeNode, str]]
@@ -73,15 +72,13 @@ def redirect(source: Source, tree: ast.Module, siblings: Siblings, suffix: str) 
     """Make a module import its annotated siblings' generated modules."""
     edits: list[Edit] = []
     dotted_imports: set[ast.Import] = set()
-    if not siblings.modules:
-        return Redirection((), frozenset(), suffix)
-    for node in ast.walk(tree):
+    for node in statements(tree.body):
         if isinstance(node, ast.Import):
             edits += _import(source, node, siblings, suffix)
             if any(_is_plain(alias, siblings) for alias in node.names):
                 dotted_imports.add(node)
         elif isinstance(node, ast.ImportFrom):
-            edits += _import_from(source, node, siblings, suffix)
+            edits += import_from(source, node, siblings, suffix)
     plain: Plain = frozenset()
     if dotted_imports:
         nodes = list(_scoped(tree, Scope(tree, None, ""), frozenset()))
@@ -110,55 +107,6 @@ def _import(source: Source, node: ast.Import, siblings: Siblings, suffix: str) -
         if alias.asname is None and "." not in alias.name:
             name += f" as {alias.name}"
         yield Edit(start, start + len(alias.name), name)
-
-
-def _import_from(
-    source: Source, node: ast.ImportFrom, siblings: Siblings, suffix: str
-) -> list[Edit]:
-    module = siblings.absolute(node.module, node.level)
-    edits: list[Edit] = []
-    if module is not None and node.module is not None and siblings.annotated(module):
-        end = _module_end(source, node)
-        edits.append(Edit(end, end, suffix))
-    elif module is not None:
-        for alias in node.names:
-            if siblings.annotated(f"{module}.{alias.name}"):
-                start = source.offset(source.start(alias))
-                name = alias.name + suffix + ("" if alias.asname else f" as {alias.name}")
-                edits.append(Edit(start, start + len(alias.name), name))
-    return [_broken(source, node, edits)] if _too_long(source, node, edits) else edits
-
-
-def _module_end(source: Source, node: ast.ImportFrom) -> int:
-    """The offset at which the module's name ends in `from <module> import`."""
-    start = source.offset(source.start(node))
-    end = source.offset(source.start(node.names[0]))
-    head = source.text[start:end]
-    last = (node.module or "").split(".")[-1]
-    return start + head.rindex(last, 0, head.rindex("import")) + len(last)
-
-
-def _too_long(source: Source, node: ast.ImportFrom, edits: list[Edit]) -> bool:
-    """Whether an import that fitted on its line does no more."""
-    if not edits or node.lineno != node.end_lineno or node.names[0].name == "*":
-        return False
-    line = source.line(node.lineno)
-    grown = sum(len(edit.text) - (edit.end - edit.start) for edit in edits)
-    alone = line.strip() == line[source.start(node)[1] : source.end(node)[1]]
-    return alone and "(" not in line and len(line) <= WIDTH < len(line) + grown
-
-
-def _broken(source: Source, node: ast.ImportFrom, edits: list[Edit]) -> Edit:
-    """The import with one name a line, as black and ruff break it."""
-    start, end = source.offset(source.start(node)), source.offset(source.end(node))
-    text = source.text[start:end]
-    for edit in sorted(edits, reverse=True):
-        text = text[: edit.start - start] + edit.text + text[edit.end - start :]
-    head, names = re.split(r"\s*\bimport\s+", text, maxsplit=1)
-    indent = source.line(node.lineno)[: source.start(node)[1]]
-    lines = [f"{head} import ("]
-    lines += [f"{indent}    {name.strip()}," for name in names.split(",")]
-    return Edit(start, end, source.newline.join([*lines, f"{indent})"]))
 
 
 def _uses(

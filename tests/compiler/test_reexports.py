@@ -1,0 +1,243 @@
+"""Names that modules without annotation hand on from annotated ones."""
+
+from __future__ import annotations
+
+from textwrap import dedent
+
+import pytest
+
+from tests.compiler.test_imports import TAIL
+from vjpgen.compiler import Options, Siblings, compile_source
+from vjpgen.compiler.exports import exports_of
+
+PACKAGE = {
+    "pkg": """
+        from .layers import Dense, Conv as Convolution
+        from . import blocks as stacks
+        from .sub import *
+        from .sub.losses import loss
+        from .act import act
+        import top as upper
+        from other import Elsewhere
+        def helper(): ...
+        """,
+    "pkg.api": "from . import Dense, helper\nfrom .blocks import *\nfrom pkg import loss as cost",
+    "pkg.sub": "from .norms import *\nfrom .norms import _private\nplain = 1\n",
+    "pkg.sub.norms": "class Norm: ...\nclass Batch: ...\n_private = 2\n",
+    "pkg.listed": "from .layers import *\nfrom .layers import Conv\n__all__ = ['Conv', 'Dense']\n",
+    "pkg.layers": "class Dense: ...\nclass Conv: ...\n",
+    "pkg.blocks": "from .layers import Dense\nclass Block: ...\n__all__ = ['Block']\n",
+    "pkg.guarded": """
+        from typing import TYPE_CHECKING
+        if TYPE_CHECKING:
+            from .layers import Dense
+        try:
+            from .layers import Conv
+        except ImportError:
+            from .fast import Conv
+        def __getattr__(name): ...
+        """,
+    "pkg.round": "from .about import X, Y\n",
+    "pkg.about": "from .round import X\nfrom .layers import Dense as Y\n",
+    "pkg.broken": "from .layers import (\n",
+}
+ANNOTATED = {
+    *("pkg.layers", "pkg.blocks", "pkg.sub.norms", "pkg.sub.losses", "pkg.act", "top"),
+}
+PACKAGES = {"pkg", "pkg.sub"}
+
+
+def sources(texts: dict[str, str]) -> dict[str, tuple[bytes, str]]:
+    """The texts as a project has them, each with the package it lies in."""
+    return {
+        name: (dedent(text).encode(), name if name in PACKAGES else name.rpartition(".")[0])
+        for name, text in texts.items()
+    }
+
+
+SIBLINGS = Siblings(frozenset(ANNOTATED), "pkg", sources(PACKAGE))
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "origin"),
+    [
+        ("pkg", "Dense", ("pkg.layers", "Dense")),
+        ("pkg", "Convolution", ("pkg.layers", "Conv")),
+        ("pkg", "stacks", ("pkg.blocks", "")),
+        ("pkg", "blocks", ("pkg.blocks", "")),
+        ("pkg", "upper", ("top", "")),
+        ("pkg", "Norm", ("pkg.sub.norms", "Norm")),
+        ("pkg", "loss", ("pkg.sub.losses", "loss")),
+        ("pkg", "act", ("pkg.act", "act")),
+        ("pkg", "plain", None),
+        ("pkg", "_private", None),
+        ("pkg", "helper", None),
+        ("pkg", "Elsewhere", None),
+        ("pkg", "nothing", None),
+        ("pkg.sub", "_private", ("pkg.sub.norms", "_private")),
+        ("pkg.api", "Dense", ("pkg.layers", "Dense")),
+        ("pkg.api", "cost", ("pkg.sub.losses", "loss")),
+        ("pkg.api", "Block", ("pkg.blocks", "Block")),
+        ("pkg.api", "helper", None),
+        ("pkg.guarded", "Dense", ("pkg.layers", "Dense")),
+        ("pkg.guarded", "Conv", None),
+        ("pkg.round", "X", None),
+        ("pkg.round", "Y", ("pkg.layers", "Dense")),
+        ("pkg.broken", "Dense", None),
+        ("unknown", "Dense", None),
+    ],
+)
+def test_where_a_name_comes_from(module: str, name: str, origin: tuple[str, str] | None) -> None:
+    assert SIBLINGS.origin(module, name) == origin
+
+
+def test_what_a_star_gives() -> None:
+    assert SIBLINGS.starred("pkg.listed") == (
+        ("Conv", ("pkg.layers", "Conv")),
+        ("Dense", ("pkg.layers", "Dense")),
+    )
+    assert [name for name, _ in SIBLINGS.starred("pkg.sub")] == ["Batch", "Norm"]
+    names = [name for name, _ in SIBLINGS.starred("pkg")]
+    assert names == ["Batch", "Convolution", "Dense", "Norm", "act", "loss", "stacks", "upper"]
+    assert SIBLINGS.starred("unknown") == SIBLINGS.starred("pkg.broken") == ()
+
+
+def test_without_annotated_modules_nothing_is_read() -> None:
+    class Unread:
+        def get(self, module: str, /) -> tuple[bytes, str] | None:
+            raise AssertionError(module)
+
+    siblings = Siblings(frozenset(), "pkg", Unread())
+    assert siblings.origin("pkg", "Dense") is None
+    assert siblings.starred("pkg") == ()
+
+
+def test_what_changes_all_leaves_it_open() -> None:
+    texts = ("__all__ = ['a']\n__all__ += b.__all__\n", "__all__ = f()\n", "__all__ = [a]\n")
+    more = ("__all__ = ['a']\n__all__.append('b')\n", "if a:\n    __all__ = ['a']\n")
+    for text in (*texts, *more):
+        exports = exports_of(text.encode(), "pkg")
+        assert exports is not None
+        assert exports.listed is None
+
+
+def redirected(text: str, siblings: Siblings = SIBLINGS) -> str:
+    options = Options(origin="m.py")
+    text = f"import os\n{text}{TAIL}"
+    result = compile_source(text.encode(), "m.py", options=options, siblings=siblings)
+    assert result.diagnostics == ()
+    assert result.output is not None
+    lines = result.output.decode().split("# isort: skip_file\n")[1]
+    lines = lines.replace("\nfrom vjpgen.runtime import interface_1 as _vjpgen\n", "\n")
+    return lines.split("# custom-vjp")[0].replace("import os\n", "", 1).strip("\n")
+
+
+FORMS = {
+    "absolute": ("from pkg import Dense", "from pkg.layers_vjp import Dense"),
+    "as": ("from pkg import Dense as D", "from pkg.layers_vjp import Dense as D"),
+    "renamed": (
+        "from pkg import Convolution",
+        "from pkg.layers_vjp import Conv as Convolution",
+    ),
+    "renamed as": ("from pkg import Convolution as C", "from pkg.layers_vjp import Conv as C"),
+    "relative": ("from . import Dense", "from .layers_vjp import Dense"),
+    "no space": ("from .import Dense", "from .layers_vjp import Dense"),
+    "no space before": ("from.api import Dense", "from .layers_vjp import Dense"),
+    "relative of a package": ("from .sub import Norm", "from .sub.norms_vjp import Norm"),
+    "module": ("from pkg import stacks", "from pkg import blocks_vjp as stacks"),
+    "module as": ("from pkg import stacks as s", "from pkg import blocks_vjp as s"),
+    "module at the top": ("from pkg import upper", "import top_vjp as upper"),
+    "hidden module": ("from pkg import act", "from pkg.act_vjp import act"),
+    "continued": ("from pkg \\\n  import Dense", "from pkg.layers_vjp \\\n  import Dense"),
+    "two homes": (
+        "from pkg import Dense, loss",
+        "from pkg.layers_vjp import Dense\nfrom pkg.sub.losses_vjp import loss",
+    ),
+    "some stay": (
+        "from pkg import helper, Dense, blocks  # noqa: F401",
+        "from pkg.layers_vjp import Dense  # noqa: F401\n"
+        "from pkg import helper, blocks_vjp as blocks  # noqa: F401",
+    ),
+    "after another statement": (
+        "import os; from pkg import Dense, helper",
+        "import os; from pkg.layers_vjp import Dense; from pkg import helper",
+    ),
+    "in a block": (
+        "if 1:\n    from . import Dense, helper",
+        "if 1:\n    from .layers_vjp import Dense\n    from . import helper",
+    ),
+    "in a line of a block": (
+        "if 1: from . import Dense, helper",
+        "if 1: from .layers_vjp import Dense; from . import helper",
+    ),
+    "listed": (
+        "from pkg import (  # why\n    Dense,  # a\n    # b\n    helper,  # c\n    loss,\n)",
+        "from pkg.layers_vjp import (\n    Dense,  # a\n)\nfrom pkg.sub.losses_vjp import loss\n"
+        "from pkg import (  # why\n    # b\n    helper,  # c\n)",
+    ),
+    "all listed": (
+        "from pkg import (\n    Dense,  # a\n    Convolution as C,\n)",
+        "from pkg.layers_vjp import (\n    Dense,  # a\n    Conv as C,\n)",
+    ),
+    "listed, none stays": (
+        "from pkg import (\n    Dense,\n    loss,\n)",
+        "from pkg.layers_vjp import Dense\nfrom pkg.sub.losses_vjp import loss",
+    ),
+    "in brackets": (
+        "from pkg import (Dense, helper)",
+        "from pkg.layers_vjp import Dense\nfrom pkg import helper",
+    ),
+    "star": (
+        "from pkg.listed import *  # noqa: F403",
+        "from pkg.listed import *  # noqa: F403\n"
+        "from pkg.layers_vjp import Conv  # noqa: F401\n"
+        "from pkg.layers_vjp import Dense  # noqa: F401",
+    ),
+    "star of an annotated": ("from .layers import *", "from .layers_vjp import *"),
+    "star between": (
+        "from .sub import *; import os",
+        "from .sub import *; from .sub.norms_vjp import Batch, Norm; import os",
+    ),
+    "what stays": ("from pkg import helper, plain", "from pkg import helper, plain"),
+    "guarded": (
+        "try:\n    from .guarded import Dense, Conv\nexcept ImportError:\n    Dense = None",
+        "try:\n    from .layers_vjp import Dense\n    from .guarded import Conv\n"
+        "except ImportError:\n    Dense = None",
+    ),
+}
+
+
+@pytest.mark.parametrize(("before", "after"), FORMS.values(), ids=FORMS)
+def test_each_form(before: str, after: str) -> None:
+    assert redirected(before) == after
+    assert redirected(before, Siblings()) == before
+
+
+def test_relative_names_from_a_package_further_down() -> None:
+    deeper = Siblings(frozenset(ANNOTATED), "pkg.sub", sources(PACKAGE))
+    assert redirected("from .. import Dense, Norm", deeper) == (
+        "from ..layers_vjp import Dense\nfrom .norms_vjp import Norm"
+    )
+    assert redirected("from .. import stacks", deeper) == "from .. import blocks_vjp as stacks"
+    assert redirected("from .. import upper", deeper) == "import top_vjp as upper"
+
+
+def test_long_lines_are_broken() -> None:
+    many = [f"a_long_name_of_layer_{i}" for i in range(3)]
+    siblings = Siblings(
+        frozenset({"pkg.a"}), "pkg", sources({"pkg": f"from .a import {', '.join(many)}\n"})
+    )
+    listed = "".join(f"    {name},\n" for name in many)
+    line = f"from pkg import {', '.join(many)}"
+    assert redirected(line, siblings) == f"from pkg.a_vjp import (\n{listed})"
+    split = f"{line}, x"
+    assert redirected(split, siblings) == (f"from pkg.a_vjp import (\n{listed})\nfrom pkg import x")
+
+
+def test_line_ends_are_kept() -> None:
+    text = "from pkg import Dense, helper\r\nimport os\r\n" + TAIL.replace("\n", "\r\n")
+    options = Options(origin="m.py")
+    result = compile_source(text.encode(), "m.py", options=options, siblings=SIBLINGS)
+    assert result.output is not None
+    assert b"layers_vjp import Dense\r\nfrom pkg import helper\r\n" in result.output
+    assert result.output.count(b"\n") == result.output.count(b"\r\n")
