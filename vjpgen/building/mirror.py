@@ -162,7 +162,8 @@ class Survey:
     def open(self, sink: Sink) -> None:
         """Record what is going to be written, then remove what has no source any more."""
         self.changed_before = sink.changes
-        if sink.writes and (self.changes or self.entries.keys() - self.layout.manifest.keys()):
+        is_new = bool(self.entries) and not os.path.lexists(self.layout.out.path)
+        if sink.writes and (self.changes or is_new):
             with self._reported(os.path.join(self.layout.out.shown, MANIFEST)):
                 self._record(self._announced)
         for name, change in self.orphans.items():
@@ -183,6 +184,8 @@ class Survey:
 
     def _settle(self, sink: Sink, shown: str) -> None:
         """Bring the manifest up to date; it is spoken of only where nothing else differs."""
+        if sink.writes:
+            self._remember_copies()
         path = os.path.join(self.layout.out.path, MANIFEST)
         old = files.read_if_there(path)
         new = self._final(read_manifest(self.layout.out.path))
@@ -197,6 +200,15 @@ class Survey:
         elif sink.writes:
             self._record(self._final)
             self._tidy(self.layout.out.path, sink)
+
+    def _remember_copies(self) -> None:
+        """Keep what is known of a copy where no generated module could take its place."""
+        for name, entry in self.entries.items():
+            known = self.layout.manifest.get(name)
+            if known is not None and known.digests and not entry.digests:
+                data = files.read_if_there(self.layout.place_of(name).path)
+                if data is not None and parse_header(data) is None:
+                    self.entries[name] = replace(entry, digests=known.digests)
 
     def _announced(self, entries: Entries) -> Entries:
         """Everything that may be there at some moment of this run."""
