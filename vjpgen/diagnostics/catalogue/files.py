@@ -10,7 +10,8 @@ ENTRIES = (
         "the output exists and was not written by vjpgen",
         "Where the generated module should go there is a file that does not begin as generated "
         "modules do. It is left alone. Move it away, or choose another `suffix` in "
-        "`[tool.vjpgen]`.",
+        "`[tool.vjpgen]`. Under `--out-dir` it is a file that `.vjpgen-out` does not know, or a "
+        "link that leads elsewhere.",
     ),
     Entry(
         "VJP902",
@@ -31,6 +32,7 @@ ENTRIES = (
         "`vjpgen build --check` found that the generated module is not what `vjpgen build` would "
         "write. Missing: there is none. Stale: the source has changed since. Edited by hand: its "
         "digest does not fit its text; put the change into the source. Orphaned: its source is "
-        "gone or has no annotation any more.",
+        "gone or has no annotation any more. Under `--out-dir` the same is said of copied files, "
+        "and of `.vjpgen-out`, the record of what was written there.",
     ),
 )

@@ -11,7 +11,8 @@ ENTRIES = (
         "an annotated `__init__.py` cannot have a sibling",
         "The generated module stands beside its source under another name, but a package has one "
         "`__init__.py`: `__init___vjp.py` would be a module of its own inside the package. Move "
-        "the annotated functions into a module of the package and import them from there.",
+        "the annotated functions into a module of the package and import them from there. Or "
+        "build with `--out-dir`, which mirrors the package under its own names.",
     ),
     Entry(
         "VJP402",
@@ -26,6 +27,8 @@ ENTRIES = (
         "VJP403",
         "two sources would write one output",
         "Two annotated sources have the same generated module, so that the second would replace "
-        "the first. Neither is written. Rename one of them.",
+        "the first. Neither is written. Rename one of them. With `--out-dir` this holds for every "
+        "file: `src/pkg/a.py` and `lib/pkg/a.py` are both `pkg/a.py` there; build one of the two "
+        "packages, or each into a folder of its own.",
     ),
 )
