@@ -132,3 +132,48 @@ def test_one_file_gives_the_same_bytes_as_all(
     assert outputs(str(root)) == every
     monkeypatch.chdir(root / "src" / "pkg" / "sub")
     assert outputs("../../..") == outputs("..") == every
+
+
+def test_modules_are_found_by_the_names_they_are_imported_by(tree: Tree):
+    root = tree(
+        {
+            "pyproject.toml": "",
+            "src/pkg/__init__.py": "from .a import scale\n",
+            "src/pkg/a.py": GOOD,
+            "src/pkg/sub/__init__.py": "from .deep import *\n",
+            "src/pkg/sub/deep.py": "from ..a import scale as scaled\n",
+            "scripts/train.py": GOOD,
+            "scripts/tools/own.py": "from .more import scale\n",
+            "scripts/tools/more.py": GOOD,
+            "scripts/json.py": "from pkg import scale\n",
+        }
+    )
+    scale = ("pkg.a", "scale")
+    for name in ("scripts/train.py", "src/pkg/a.py"):
+        siblings = _seen_from(root, name)
+        assert siblings.origin("pkg", "scale") == scale
+        assert siblings.origin("pkg.sub", "scaled") == scale
+        assert siblings.starred("pkg.sub") == (("scaled", scale),)
+        assert siblings.origin("src.pkg", "scale") == ("src.pkg.a", "scale")
+        assert siblings.origin("flax", "scale") is None
+    from_scripts = _seen_from(root, "scripts/train.py")
+    assert from_scripts.origin("scripts.tools.own", "scale") == ("scripts.tools.more", "scale")
+    assert from_scripts.origin("json", "scale") == scale
+    assert _seen_from(root, "src/pkg/a.py").origin("json", "scale") is None
+
+
+def test_what_an_init_hands_on_is_redirected_by_a_build(tree: Tree):
+    root = tree(
+        {
+            "pyproject.toml": "",
+            "pkg/__init__.py": "from .a import scale\n",
+            "pkg/a.py": GOOD,
+            "pkg/b.py": "from pkg import scale as s\n\n\n" + GOOD,
+        }
+    )
+    assert CliRunner().invoke(group, ["build", "pkg/b.py"]).exit_code == 0
+    assert "from pkg.a_vjp import scale as s\n" in (root / "pkg/b_vjp.py").read_text()
+    (root / "pkg/__init__.py").write_text("def scale(): ...\n")
+    assert CliRunner().invoke(group, ["build", "--check", "pkg"]).exit_code == 1
+    assert CliRunner().invoke(group, ["build", "pkg"]).exit_code == 0
+    assert "from pkg import scale as s\n" in (root / "pkg/b_vjp.py").read_text()

@@ -50,6 +50,7 @@ class Neighbours:
         self._packages = packages
         self._roots: dict[str, _Root] = defaultdict(_Root)
         self._from_project: set[str] = set()
+        self._project_tops: set[str] = set()
         for folder in folders:
             self._add_folder(folder)
         for source in sources:
@@ -73,11 +74,8 @@ class Neighbours:
         if not folder.entries:
             return
         root = self._packages.root(folder.path)
-        if folder.path == root:
-            names = {entry.name.removesuffix(".py") for entry in folder.entries}
-        else:
-            names = {_dotted(folder.path, root).split(".")[0]}
-        self._roots[root].tops |= names
+        self._roots[root].tops |= _tops(folder, root)
+        self._project_tops |= _tops(folder, self._project)
 
     def _add_annotated(self, path: str) -> None:
         root = self._packages.root(os.path.dirname(path))
@@ -100,8 +98,11 @@ class Neighbours:
         for key, each in self._roots.items():
             for top in each.tops - hidden if key != root else ():
                 others[top].append(key)
-        tops = {top: folders[0] for top, folders in others.items() if len(folders) == 1}
-        return ProjectSources(tuple(dict.fromkeys((root, self._project))), tops)
+        folders = {top: keys for top, keys in others.items() if len(keys) == 1}
+        folders |= {top: [root] for top in self._roots[root].tops}
+        for top in self._project_tops:
+            folders.setdefault(top, []).append(self._project)
+        return ProjectSources({top: tuple(keys) for top, keys in folders.items()})
 
     def _elsewhere(self, root: str, own: _Root) -> set[str]:
         """The modules of other roots whose names can mean nothing else."""
@@ -163,6 +164,13 @@ def _dotted(path: str, start: str) -> str:
     relative = os.path.relpath(path, start).removesuffix(".py")
     parts = relative.replace(".", "-").split(os.sep)
     return ".".join(part for part in parts if part != _INIT) or _INIT
+
+
+def _tops(folder: Folder, root: str) -> set[str]:
+    """The names at the top of a root that the modules in a folder below it stand for."""
+    if folder.path == root:
+        return {entry.name.removesuffix(".py") for entry in folder.entries}
+    return {_dotted(folder.path, root).split(".")[0]}
 
 
 def _has_sibling(path: str) -> bool:

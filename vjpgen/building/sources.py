@@ -16,18 +16,15 @@ class ProjectSources:
     """The modules of a project as one folder that is imported from sees them.
 
     Args:
-        folders: where any module is looked for, in this order.
-        tops: the folder of names that only one other folder has, by their first part.
+        folders: where a module is looked for, in this order, by the first part of its name.
     """
 
-    folders: tuple[str, ...] = ()
-    tops: Mapping[str, str] = field(default_factory=dict)
+    folders: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def get(self, module: str) -> tuple[bytes, str] | None:
         """Return a module's bytes and the package that its relative imports start from."""
         parts = module.split(".")
-        other = self.tops.get(parts[0])
-        for folder in (*self.folders, *([other] if other else [])):
+        for folder in self.folders.get(parts[0], ()):
             path = os.path.join(folder, *parts)
             found = _read(os.path.join(path, _INIT))
             if found is not None:
