@@ -417,3 +417,13 @@ def test_a_hook_that_changes_code_goes_on_working(folder: Folder, hooked: Hooked
     assert "model.cpython" in "".join(folder.cached())
     del sys.modules["model"]
     assert slope(importlib.import_module("model")) == 3
+
+
+def test_a_hook_in_front_that_asks_python_alone_is_noticed(folder: Folder):
+    folder.write("model.py")
+    hook = vjpgen.install_import_hook("model")
+    sys.meta_path.insert(0, DoublingFinder())
+    assert slope(importlib.import_module("model")) == 3
+    with pytest.warns(PlainImportWarning, match="model was loaded past vjpgen's hook"):
+        hook.uninstall()
+    assert hooks() == []

@@ -99,6 +99,49 @@ class ImportHook:
             _warn(f"{spec.name} is annotated but {how}: it is imported plain, without its rules", 3)
 
 
+class PackageHook(ImportHook):
+    """A hook for packages by their names; it says which of their modules stay plain.
+
+    Args:
+        packages: dotted names, each with everything below it.
+        settings: how modules are compiled.
+    """
+
+    def __init__(self, packages: Sequence[str], settings: Settings) -> None:
+        super().__init__(settings, self._covers)
+        self._packages = packages
+        self._before = frozenset[str]()
+
+    def install(self) -> Self:
+        """Put the hook in front of all others; what was imported before is named."""
+        how = "import it later, or reload it with importlib.reload"
+        plain = tuple(self._plain())
+        for name in plain:
+            _warn(f"{name} was imported before vjpgen's hook: it stays plain; {how}", 4)
+        self._before = frozenset(plain)
+        return super().install()
+
+    def uninstall(self) -> None:
+        """Take the hook away; what another hook in front of it has loaded meanwhile is named."""
+        if self in sys.meta_path:
+            how = "install vjpgen's hook after the others"
+            for name in set(self._plain()) - self._before:
+                _warn(f"{name} was loaded past vjpgen's hook: it stays plain; {how}", 4)
+        super().uninstall()
+
+    def _covers(self, name: str) -> bool:
+        return any(name == each or name.startswith(f"{each}.") for each in self._packages)
+
+    def _plain(self) -> Iterator[str]:
+        """The annotated modules that no hook has compiled."""
+        for name, module in list(sys.modules.items()):
+            spec = getattr(module, "__spec__", None) if self._covers(name) else None
+            if not isinstance(spec, ModuleSpec) or isinstance(spec.loader, Compiling):
+                continue
+            if isinstance(spec.loader, SourceFileLoader) and _is_annotated(spec):
+                yield name
+
+
 def install_import_hook(
     *packages: str, on_error: Literal["raise", "plain"] = "raise"
 ) -> ImportHook:
@@ -129,11 +172,7 @@ def install_import_hook(
         _check_name(package)
     if on_error not in ("raise", "plain"):
         raise ValueError(f'on_error is "raise" or "plain", not {on_error!r}')
-    for name in _imported_before(packages):
-        how = "import it later, or reload it with importlib.reload"
-        _warn(f"{name} was imported before the hook: it stays plain, without its rules; {how}", 3)
-    hook = ImportHook(Settings(on_error == "plain"), lambda name: _covers(packages, name))
-    return hook.install()
+    return PackageHook(packages, Settings(on_error == "plain")).install()
 
 
 def _check_name(package: object) -> None:
@@ -142,19 +181,6 @@ def _check_name(package: object) -> None:
     if not all(part.isidentifier() for part in package.split(".")):
         hint = "write it as `import` does, as in `pkg.model`"
         raise ValueError(f"{package!r} is no dotted name of a package or module: {hint}")
-
-
-def _covers(packages: Sequence[str], name: str) -> bool:
-    return any(name == each or name.startswith(f"{each}.") for each in packages)
-
-
-def _imported_before(packages: Sequence[str]) -> Iterator[str]:
-    for name, module in list(sys.modules.items()):
-        spec = getattr(module, "__spec__", None)
-        if not _covers(packages, name) or not isinstance(spec, ModuleSpec):
-            continue
-        if not isinstance(spec.loader, Compiling) and _is_annotated(spec):
-            yield name
 
 
 def _is_annotated(spec: ModuleSpec) -> bool:

@@ -52,11 +52,11 @@ class Program:
         sys.argv = [self.target, *self.arguments]
         path = os.path.realpath(self.target)
         if get_importer(self.target) is None:
-            self._run_script(os.path.abspath(self.target), os.path.dirname(path))
+            self._run_script(os.path.join(os.getcwd(), self.target), os.path.dirname(path))
             return
         if sys.flags.safe_path:  # the folder or archive is itself what is run
             sys.path.insert(0, "")
-        sys.path[0] = self.target
+        sys.path[0] = os.path.abspath(self.target)
         _new_main()
         folder = path if os.path.isdir(path) else os.path.dirname(path)
         Start(reach_of(folder, None), self.settings).install()
