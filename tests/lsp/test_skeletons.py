@@ -258,3 +258,36 @@ def test_a_missing_rule_is_written(look: Look, tmp_path: Path, case: str, form: 
     done = applied(view.document, longest(view, "Write ").edits)
     assert look(done).findings == (), done
     assert_same_gradient(done, tmp_path)
+
+
+SAVES = """\
+def scale_fwd(a, b, train):
+    return scale(a, b, train), (b, a, train)
+
+
+# custom-vjp: fwd=scale_fwd, bwd=scale_bwd
+def scale(x, w, train=True):
+    return jnp.sin(x) * w if train else x
+
+
+def gradient():
+    x = jnp.arange(3.0) + 1
+    return jax.grad(lambda *a: scale(*a).sum(), argnums=(0, 1))(x, 2 * x)
+"""
+
+
+def test_a_backward_rule_from_saved_arguments(look: Look, tmp_path: Path) -> None:
+    view = look(JAX + SAVES)
+    done = applied(view.document, longest(view, "Write ").edits)
+    assert look(done).findings == (), done
+    assert "w, x, train = residuals" in done
+    assert_same_gradient(done, tmp_path)
+
+
+def test_a_forward_rule_is_written_out(look: Look, tmp_path: Path) -> None:
+    head = LINEN + "def rule_bwd(vjp_fn, y_t):\n    return vjp_fn(y_t)\n\n\n"
+    view = look(head + METHOD.format(keys="bwd=rule_bwd, grad_vars=params"))
+    done = applied(view.document, longest(view, "Write the forward rule").edits)
+    assert 'vjp_variables="params"' in done
+    assert look(done).findings == (), done
+    assert_same_gradient(done, tmp_path)

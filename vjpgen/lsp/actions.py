@@ -67,7 +67,8 @@ def actions(view: View, first: int, last: int) -> tuple[Action, ...]:
 
 
 def _mends(view: View, finding: Diagnostic) -> Iterator[Action]:
-    yield from _instead(view, finding)
+    if finding.code != "VJP007":  # its help lists every value
+        yield from _instead(view, finding)
     match finding.code:
         case "VJP101" | "VJP006":
             yield from _written(view, finding)
@@ -89,6 +90,9 @@ def _instead(view: View, finding: Diagnostic) -> Iterator[Action]:
     if match is None or span.row != span.end_row:
         return
     better = match[1]
+    annotation = view.annotation(span.row)
+    if annotation is not None and better in {part.value for part in annotation.parts}:
+        return  # the forward rule is not what was meant by the backward one
     text = view.document.line(span.row)[: span.end_column - 1]
     words = [m for m in _WORD.finditer(text, span.column - 1) if m[0] != better]
     if words:
@@ -274,7 +278,7 @@ def _skeleton(rule: InspectedRule, key: str, name: str, style: Style) -> Skeleto
         saved = skeletons.saved_by_skeleton(facts)
     else:
         saved = skeletons.saved_by(facts, facts.fwd)
-    return skeletons.write_bwd(facts, saved, name, style)
+    return skeletons.write_bwd(facts, rule.target, saved, name, style)
 
 
 def _unit(inspection: Inspection, rule: InspectedRule) -> str:

@@ -5,8 +5,9 @@
         return y, vjp_fn                          return x_t, w_t
 
 What cannot be differentiated (nondiff arguments, flags, sizes) is kept out of `jax.vjp`. Where an
-existing forward rule saves something else than a vjp function, its backward rule is the reader's
-to write: the skeleton unpacks what is saved, and raises.
+existing forward rule saves the arguments, the backward rule differentiates anew; where it saves
+something else, the backward rule is the reader's to write: the skeleton unpacks what is saved, and
+raises.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ class Saved:
 
     Args:
         primals: the slots that the saved vjp function gives tangents of; None where it is none.
-        names: what else is saved, as far as it has names.
+        names: what is saved by name, an argument by the name that the function gives it.
     """
 
     primals: tuple[str, ...] | None
@@ -134,24 +135,44 @@ def write_fwd(facts: Facts, target: Target, name: str, style: Style) -> Skeleton
     return Skeleton((*head, *lines), () if bound else (need,))
 
 
-def write_bwd(facts: Facts, saved: Saved, name: str, style: Style) -> Skeleton:
+def write_bwd(facts: Facts, target: Target, saved: Saved, name: str, style: Style) -> Skeleton:
     """A backward rule for what the forward rule saves."""
-    every = slots(facts)
     nondiff = [each for each in facts.signature.names if each in facts.nondiff]
-    output = "y_t" if "y" not in every else "out_t"
+    output = "y_t" if "y" not in slots(facts) else "out_t"
     first = ["self"] if facts.is_method else []
-    if saved.primals is None:
-        head = _head(facts, style, name, [*first, *nondiff, "residuals", output])
-        return Skeleton((*head, *_unknown(facts, saved, style)))
-    head = _head(facts, style, name, [*first, *nondiff, "vjp_fn", output])
-    lines: list[str] = []
-    if saved.primals:
-        taken = [_starred(facts, f"{each}_t", each) for each in saved.primals]
-        lines += _assignment(taken, f"vjp_fn({output})", style)
+    if saved.primals is not None:
+        head = _head(facts, style, name, [*first, *nondiff, "vjp_fn", output])
+        return Skeleton((*head, *_tangents(facts, saved.primals, output, style)))
+    unpacking = _unpacking(saved.names, style)
+    head = _head(facts, style, name, [*first, *nondiff, "residuals", output])
+    if target.name != "function" or not set(saved.names).issuperset(slots(facts)):
+        wanted = ", ".join(f"{each}_t" for each in slots(facts))
+        comment = f"{style.body}# One tangent for each slot: {wanted}"
+        return Skeleton((*head, *unpacking, comment, f"{style.body}raise NotImplementedError"))
+    primals, bound = fwd_primals(facts), _bound_name(facts.scope, _JAX)
+    if not primals:
+        return Skeleton((*head, *_return(["None"] * len(slots(facts)), style)))
+    items = [_differentiated(facts, primals), *(_starred(facts, each) for each in primals)]
+    call = bracketed(f"_, vjp_fn = {bound or _JAX.name}.vjp(", items, ")", style.body, style.unit)
+    lines = (*head, *unpacking, *call, *_tangents(facts, primals, output, style))
+    return Skeleton(lines, () if bound else (_JAX,))
+
+
+def _tangents(facts: Facts, primals: tuple[str, ...], output: str, style: Style) -> Iterator[str]:
+    """Call the vjp function, and give each slot its tangent."""
+    if primals:
+        taken = [_starred(facts, f"{each}_t", each) for each in primals]
+        yield from _assignment(taken, f"vjp_fn({output})", style)
     given = [
-        _starred(facts, f"{each}_t", each) if each in saved.primals else "None" for each in every
+        _starred(facts, f"{each}_t", each) if each in primals else "None" for each in slots(facts)
     ]
-    return Skeleton((*head, *lines, *_return(given, style)))
+    yield from _return(given, style)
+
+
+def _unpacking(names: tuple[str, ...], style: Style) -> list[str]:
+    if len(names) == 1:
+        return [f"{style.body}{names[0]} = residuals"]
+    return _assignment(list(names), "residuals", style) if names else []
 
 
 def saved_by_default(facts: Facts) -> Saved:
@@ -184,10 +205,12 @@ def saved_by(facts: Facts, fwd: Reference) -> Saved:
         return Saved(None)
     kept = value.elts[1]
     if isinstance(kept, ast.Name):
-        return Saved(_primals_of(facts, _assigned_vjp(node, kept.id), mapped), (kept.id,))
+        primals = _primals_of(facts, _assigned_vjp(node, kept.id), mapped)
+        return Saved(primals, (mapped.get(kept.id, kept.id),))
     elements = kept.elts if isinstance(kept, ast.Tuple) else []
-    names = tuple(each.id for each in elements if isinstance(each, ast.Name))
-    return Saved(None, names if len(names) == len(elements) else ())
+    names = tuple(mapped.get(each.id, each.id) for each in elements if isinstance(each, ast.Name))
+    is_plain = len(names) == len(elements) > 1 and len(set(names)) == len(names)
+    return Saved(None, names if is_plain else ())
 
 
 def _assigned_vjp(node: ast.FunctionDef, name: str) -> ast.Call | None:
@@ -234,14 +257,6 @@ def _unpacked_by_bwd(facts: Facts) -> tuple[str, ...] | None:
             names = tuple(each.id if isinstance(each, ast.Name) else "" for each in target.elts)
     known = set(facts.signature.names) - {facts.signature.names[0] if facts.is_method else ""}
     return names if names and known.issuperset(names) else None
-
-
-def _unknown(facts: Facts, saved: Saved, style: Style) -> Iterator[str]:
-    if len(saved.names) > 1:
-        yield from _assignment(list(saved.names), "residuals", style)
-    wanted = ", ".join(f"{each}_t" for each in slots(facts))
-    yield f"{style.body}# One tangent for each slot: {wanted}"
-    yield f"{style.body}raise NotImplementedError"
 
 
 def _static(facts: Facts) -> Iterator[str]:

@@ -27,7 +27,7 @@ Unused = tuple[ast.expr | ast.arg, str]
 def check_residuals(facts: Facts) -> Iterator[Diagnostic]:
     """Look at each residual that the source shows."""
     rule, code = facts.bwd, code_of(facts.bwd, facts)
-    if rule is None or code is None or code.reaches_all:
+    if rule is None or code is None or code.reaches_all or _is_unwritten(code):
         return
     parameter = _parameter(facts, rule, code)
     if parameter is None:
@@ -35,6 +35,11 @@ def check_residuals(facts: Facts) -> Iterator[Diagnostic]:
     for node, name in _unused(code, parameter, _kept(facts)):
         message = f"`{code.node.name}` never uses the residual {name}"
         yield at_part(facts, rule, "VJP302", message, _placed(node), _HELP)
+
+
+def _is_unwritten(code: Code) -> bool:
+    """Whether all that a rule does in the end is to raise: it is yet to be written."""
+    return not isinstance(code.node, ast.Lambda) and isinstance(code.node.body[-1], ast.Raise)
 
 
 def _placed(node: ast.expr | ast.arg) -> ast.expr:
