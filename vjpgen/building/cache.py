@@ -3,6 +3,7 @@
     CACHEDIR.TAG               so that backups leave it out
     PROJECT/index              which files have not changed since they were looked at
     PROJECT/results/NAME       what compiling one source gave
+    PROJECT/NAME               what else there is to remember
 
 Everything in it can be lost at any time; an entry that is damaged, or that another version of
 vjpgen, libcst or Python wrote, counts as lost. It does not lie in the project: what a build finds
@@ -59,6 +60,15 @@ class Cache:
     def store(self, name: str, record: Any, output: bytes) -> None:
         """Keep a record that JSON can hold, and some bytes, under a name."""
         self._store(_result_path(name), record, output)
+
+    def recall(self, name: str) -> Any:
+        """Return what was last remembered under a name; None for nothing."""
+        loaded = self._load(_short_digest(name))
+        return None if loaded is None else loaded[0]
+
+    def remember(self, name: str, record: Any) -> None:
+        """Keep a record that JSON can hold, whatever becomes of results."""
+        self._store(_short_digest(name), record, b"")
 
     def close(self, folders: Iterable[Folder], names: Iterable[str] | None) -> None:
         """Keep the index, and drop what no source stands behind any more.
@@ -117,7 +127,7 @@ def _forget_projects(base: str) -> None:
             index = os.path.join(base, name, "index")
             if os.path.isfile(index) and os.stat(index).st_mtime < longest:
                 _prune(os.path.join(base, name, _RESULTS), set())
-                remove(index)
+                _prune(os.path.join(base, name), {_RESULTS})
                 os.rmdir(os.path.join(base, name, _RESULTS))
                 os.rmdir(os.path.join(base, name))
 

@@ -30,6 +30,11 @@ class Place:
     real: str | None = None
     recorded: Entry | None = None
 
+    @property
+    def target(self) -> str:
+        """The file that would be written in the end, links and letter case seen through."""
+        return os.path.normcase(self.real or os.path.realpath(self.path))
+
     def leads_out(self) -> bool:
         """Whether a link makes this another file than it seems."""
         if self.real is None:
@@ -99,7 +104,7 @@ class Mirrored:
     def name(self, path: str, project: Project) -> str:
         """Return a file's path in the mirror, with "/"."""
         root = self.roots.root(os.path.dirname(path), project)
-        return os.path.relpath(path, root).replace(os.sep, "/")
+        return path[len(os.path.join(root, "")) :].replace(os.sep, "/")
 
     def place_of(self, name: str) -> Place:
         """Return the place with this path in the mirror."""
@@ -111,11 +116,8 @@ class Mirrored:
 
     def root_of(self, path: str, project: Project) -> str:
         """Return the folder that a file is imported from, seen from the mirror, with "/"."""
-        root = os.path.realpath(self.roots.root(os.path.dirname(path), project))
-        try:
-            return os.path.relpath(root, self.out.real).replace(os.sep, "/")
-        except ValueError:  # on another drive
-            return root.replace(os.sep, "/")
+        root = self.roots.root(os.path.dirname(path), project)
+        return self.roots.seen_from(self.out.real, root)
 
 
 class Layouts:

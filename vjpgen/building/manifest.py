@@ -139,6 +139,8 @@ def _is_inside(name: str) -> bool:
 
 
 def _escaped(name: str) -> str:
+    if name.isprintable() and "%" not in name and not name.startswith(" "):
+        return name
     text = "".join(each if _is_plain(each) else _percent(each) for each in name)
     return f"%20{text[1:]}" if text.startswith(" ") else text
 
@@ -152,5 +154,7 @@ def _percent(character: str) -> str:
 
 
 def _unescaped(text: str) -> str:
+    if "%" not in text:
+        return text
     data = re.sub(rb"%([0-9A-F]{2})", lambda match: bytes([int(match[1], 16)]), text.encode())
     return os.fsdecode(data)

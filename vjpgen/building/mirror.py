@@ -8,26 +8,27 @@ So whatever cuts a run short, a later one knows the files as vjpgen's.
 from __future__ import annotations
 
 import os
-import stat
+import time
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from vjpgen.building import files
+from vjpgen.building.cache import Cache, Caches
 from vjpgen.building.contents import contents
+from vjpgen.building.copies import Memory, compare_copy, is_as_written, recall, remember
 from vjpgen.building.gather import Gathered, UsageError, holds_annotation, unreadable
 from vjpgen.building.layout import Layouts, Mirrored, Place
-from vjpgen.building.manifest import MANIFEST, Digest, Entry, locked, read_manifest, render
+from vjpgen.building.manifest import MANIFEST, Entry, locked, read_manifest, render
 from vjpgen.building.outcome import Change, State, What, foreign
-from vjpgen.building.plan import clash, target
+from vjpgen.building.plan import clash
 from vjpgen.building.projects import Projects, as_shown
 from vjpgen.building.sinks import Sink
 from vjpgen.building.walk import Found
 from vjpgen.compiler import parse_header
 from vjpgen.diagnostics import Diagnostic
 
-_CHUNK = 1 << 20
 Entries = dict[str, Entry]
 
 
@@ -55,6 +56,7 @@ class Mirror:
     Args:
         layout: where files go.
         paths: what this run is about, absolute, links seen through.
+        cache: where it is kept which copies are like their sources.
         modules: the annotated sources, whose generated modules go there.
         copies: all other files.
         clashing: the files, links seen through, that more than one of them would write.
@@ -64,6 +66,7 @@ class Mirror:
 
     layout: Mirrored
     paths: tuple[str, ...]
+    cache: Cache
     modules: tuple[Item, ...] = ()
     copies: tuple[Item, ...] = ()
     clashing: frozenset[str] = frozenset()
@@ -72,7 +75,8 @@ class Mirror:
 
     def survey(self) -> Survey:
         """Compare the folder with what should be there; nothing is changed."""
-        survey = Survey(self.layout)
+        memory = recall(self.cache, self.layout.out.real, time.time_ns())
+        survey = Survey(self.layout, self.cache, memory)
         for item in self.modules:
             survey.entries[item.name] = Entry(item.root)
         for item in self.copies:
@@ -84,11 +88,11 @@ class Mirror:
         return survey
 
     def _look_at(self, item: Item, survey: Survey) -> None:
-        if target(item.place.path) in self.clashing:
+        if item.place.target in self.clashing:
             survey.diagnostics.append(clash(item.file, item.place))
             return
         try:
-            state, digest = _compare(item)
+            state, digest = compare_copy(item.name, item.file.path, item.place, survey.memory)
         except OSError as error:
             survey.diagnostics.append(unreadable(item.file.shown, error))
             return
@@ -119,6 +123,8 @@ class Survey:
 
     Args:
         layout: where files go.
+        cache: where it is kept which copies are like their sources.
+        memory: what was kept there.
         changes: the copies to be made, by name.
         orphans: what is there without a source, by name.
         fresh: the copies that are as they should be.
@@ -128,6 +134,8 @@ class Survey:
     """
 
     layout: Mirrored
+    cache: Cache
+    memory: Memory
     changes: dict[str, Change] = field(default_factory=dict)
     orphans: dict[str, Change] = field(default_factory=dict)
     fresh: list[str] = field(default_factory=list)
@@ -140,7 +148,7 @@ class Survey:
         """Settle what becomes of a file that has no source any more."""
         place = self.layout.place_of(name)
         try:
-            is_intact = _is_intact(place, entry)
+            is_intact = is_as_written(place, entry)
         except OSError as error:
             self.diagnostics.append(unreadable(place.shown, error))
             return
@@ -189,6 +197,7 @@ class Survey:
         path = os.path.join(self.layout.out.path, MANIFEST)
         old = files.read_if_there(path)
         new = self._final(read_manifest(self.layout.out.path))
+        remember(self.cache, self.layout.out.real, self.memory, new)
         text = render(new) if new else None
         if text == old:
             return
@@ -255,6 +264,7 @@ def find_mirrors(
     projects: Projects,
     layouts: Layouts,
     gathered: Gathered,
+    caches: Caches,
     *,
     force_exclude: bool = False,
 ) -> tuple[Mirror, ...]:
@@ -265,12 +275,13 @@ def find_mirrors(
         projects: finds the project of a folder.
         layouts: finds the layout of a project.
         gathered: what was found under the paths.
+        caches: tell which files need not be read.
         force_exclude: whether `exclude` holds for what is named outright, too.
 
     Raises:
         UsageError: where a folder cannot be one to mirror packages under.
     """
-    mirrors = empty_mirrors(paths, projects, layouts)
+    mirrors = empty_mirrors(paths, projects, layouts, caches)
     if not mirrors:
         return ()
     unread: list[str] = []
@@ -281,7 +292,12 @@ def find_mirrors(
 
 
 def empty_mirrors(
-    paths: Iterable[str], projects: Projects, layouts: Layouts, *, by_place: bool = False
+    paths: Iterable[str],
+    projects: Projects,
+    layouts: Layouts,
+    caches: Caches,
+    *,
+    by_place: bool = False,
 ) -> tuple[Mirror, ...]:
     """Return the folders that packages are mirrored under, as if no source were left.
 
@@ -289,6 +305,7 @@ def empty_mirrors(
         paths: what the run is about; it has been gathered, so its projects are known.
         projects: finds the project of a folder.
         layouts: finds the layout of a project.
+        caches: tell which files need not be read.
         by_place: whether the paths may name what lies in the mirror, too.
 
     Raises:
@@ -296,8 +313,11 @@ def empty_mirrors(
     """
     about = tuple(os.path.realpath(path) for path in paths)
     outs = [(project.out, project) for project in projects.met() if project.out is not None]
-    found = {out.path: layouts.mirrored(out, project) for out, project in outs}
-    return tuple(Mirror(layout, about, by_place=by_place) for layout in found.values())
+    found = {out.path: (out, project) for out, project in reversed(outs)}
+    return tuple(
+        Mirror(layouts.mirrored(*each), about, caches.of(each[1].root), by_place=by_place)
+        for each in found.values()
+    )
 
 
 def _filled(
@@ -310,13 +330,13 @@ def _filled(
         for file in found
         if file.project.out is not None and file.project.out.path == layout.out.path
     ]
-    items = {(os.path.realpath(item.file.path), item.name): item for item in every}.values()
+    items = {(item.file.key, item.name): item for item in every}.values()
     items = sorted(items, key=lambda item: item.name)
     modules = tuple(item for item in items if item.file.path in annotated)
     copies = tuple(item for item in items if item.file.path not in annotated)
-    counts = Counter(target(item.place.path) for item in items)
+    counts = Counter(item.place.target for item in items)
     clashing = frozenset(path for path, count in counts.items() if count > 1)
-    filled = Mirror(layout, mirror.paths, modules, copies, clashing, unread)
+    filled = replace(mirror, modules=modules, copies=copies, clashing=clashing, unread=unread)
     if items or any(_is_inside(layout.out.real, path) for path in mirror.paths):
         _refuse_sources(layout, {item.place.path for item in items})
     return filled
@@ -352,63 +372,6 @@ def _is_source(path: str) -> bool:
     except OSError:
         return False
     return parse_header(data) is None and holds_annotation(data)
-
-
-def _compare(item: Item) -> tuple[State, str]:
-    """Compare a file with its copy; return how they differ, and the file's digest."""
-    source, place = item.file.path, item.place
-    status = _status(place.path)
-    is_there = status is not None
-    if is_there and not stat.S_ISREG(status.st_mode):
-        return State.FOREIGN, ""
-    same, digest = _same(source, place.path if is_there else None)
-    if same and status is not None and _is_executable(os.stat(source)) == _is_executable(status):
-        return State.FRESH, digest
-    if place.leads_out():
-        return State.FOREIGN, digest
-    if not is_there:
-        return State.MISSING, digest
-    is_intact = same or _is_intact(place, place.recorded)
-    if is_intact is None:
-        return State.FOREIGN, digest
-    return State.STALE if is_intact else State.EDITED, digest
-
-
-def _status(path: str) -> os.stat_result | None:
-    try:
-        return os.lstat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-
-
-def _is_executable(status: os.stat_result) -> bool:
-    return bool(status.st_mode & stat.S_IXUSR)
-
-
-def _same(source: str, path: str | None) -> tuple[bool, str]:
-    """Compare two files by bytes; return the first one's digest, too."""
-    counted = Digest()
-    with open(source, "rb") as left, open(path or os.devnull, "rb") as right:
-        same = path is not None
-        while chunk := left.read(_CHUNK):
-            counted.add(chunk)
-            same = same and right.read(len(chunk)) == chunk
-        return same and not right.read(1), counted.text()
-
-
-def _is_intact(place: Place, recorded: Entry | None) -> bool | None:
-    """Whether a file is as vjpgen wrote it; None where there is none, or none of vjpgen's."""
-    status = _status(place.path)
-    if status is None or not stat.S_ISREG(status.st_mode):
-        return None
-    if place.leads_out():
-        return None
-    if recorded is not None and _same(place.path, None)[1] in recorded.digests:
-        return True
-    header = parse_header(files.read(place.path)) if place.path.endswith(".py") else None
-    if header is not None:
-        return header.intact
-    return False if recorded is not None and recorded.digests else None
 
 
 def _source(layout: Mirrored, name: str, entry: Entry) -> str:

@@ -127,7 +127,7 @@ def jobs_for(
     packages = Packages()
     neighbourhoods = Neighbourhoods(projects, packages, scanned, caches)
     layouts = layouts or Layouts(packages)
-    taken = [item.place.path for mirror in mirrors for item in mirror.copies]
+    taken = [item.place.target for mirror in mirrors for item in mirror.copies]
     return plan(gathered.sources, packages, neighbourhoods, layouts, taken)
 
 

@@ -59,28 +59,21 @@ def plan(
         packages: finds the root of a package.
         neighbourhoods: finds the annotated modules that a source can import.
         layouts: finds where a project's modules go.
-        taken: the absolute paths of files that will be written besides.
+        taken: the targets of places where files will be written besides.
 
     Raises:
         UsageError: where the modules of a project cannot go where they should.
     """
     found = sorted(sources, key=lambda source: source.file.path)
     placed = [(source, layouts.of(source.file.project)) for source in found]
-    targets = Counter(target(path) for path in taken)
+    targets = Counter(taken)
     targets.update(
-        target(layout.place(source.file).path)
-        for source, layout in placed
-        if _writes(source, layout)
+        layout.place(source.file).target for source, layout in placed if _writes(source, layout)
     )
     shared = {each for each, count in targets.items() if count > 1}
     return tuple(
         _job(source, layout, packages, neighbourhoods, shared) for source, layout in placed
     )
-
-
-def target(path: str) -> str:
-    """Return the file that would be written in the end, links and letter case seen through."""
-    return os.path.normcase(os.path.realpath(path))
 
 
 def clash(file: Found, place: Place) -> Diagnostic:
@@ -126,5 +119,5 @@ def _obstacles(source: Source, layout: Layout, shared: Container[str]) -> Iterab
             "move the annotated functions into a module of the package, or build with `--out-dir`"
         )
         yield Diagnostic("VJP401", message, shown, WHOLE_FILE, help_)
-    elif target(place.path) in shared:
+    elif place.target in shared:
         yield clash(source.file, place)

@@ -28,10 +28,17 @@ class Roots:
         self._packages = packages
         self._listings: dict[str, frozenset[str]] = {}
         self._known: dict[tuple[str, str], tuple[str, bool]] = {}
+        self._ways: dict[tuple[str, str], str] = {}
 
     def root(self, folder: str, project: Project) -> str:
         """Return the folder from which what lies in `folder` is imported."""
         return self._place(folder, project)[0]
+
+    def seen_from(self, folder: str, root: str) -> str:
+        """Return the way from a folder to a source root, links seen through, with "/"."""
+        if (folder, root) not in self._ways:
+            self._ways[folder, root] = _way(folder, os.path.realpath(root))
+        return self._ways[folder, root]
 
     def is_inside_package(self, folder: str, project: Project) -> bool:
         """Whether a folder's files of every kind belong to a package."""
@@ -80,6 +87,13 @@ class Roots:
             except OSError:
                 self._listings[folder] = frozenset()
         return self._listings[folder]
+
+
+def _way(folder: str, root: str) -> str:
+    try:
+        return os.path.relpath(root, folder).replace(os.sep, "/")
+    except ValueError:  # on another drive
+        return root.replace(os.sep, "/")
 
 
 def _upwards(folder: str, last: str) -> list[str]:

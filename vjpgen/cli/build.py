@@ -88,7 +88,12 @@ def _build(scope: Scope, force_exclude: bool, processes: int | None, wishes: Wis
     gathered = scope.gather(force_exclude=force_exclude)
     layouts = Layouts(Packages())
     mirrors = find_mirrors(
-        scope.paths, scope.projects, layouts, gathered, force_exclude=force_exclude
+        scope.paths,
+        scope.projects,
+        layouts,
+        gathered,
+        scope.caches,
+        force_exclude=force_exclude,
     )
     jobs = scope.jobs(gathered, layouts, mirrors)
     means = Means(scope.caches, processes, Progress(wishes.voice))

@@ -43,7 +43,7 @@ def command(
         scope = open_scope(paths, config, out_dir)
         gathered = scope.gather(force_exclude=force_exclude)
         layouts = Layouts(Packages())
-        mirrors = empty_mirrors(scope.paths, scope.projects, layouts, by_place=True)
+        mirrors = empty_mirrors(scope.paths, scope.projects, layouts, scope.caches, by_place=True)
     found = list(gathered.diagnostics)
     for module in gathered.generated:
         if module.file.project.out is None:
