@@ -293,3 +293,9 @@ def test_the_installed_command(folder: Folder):
     mine = subprocess.run([script, "run", "script.py"], capture_output=True, text=True, check=True)
     assert mine.stdout == python("script.py").stdout
     assert os.path.realpath(folder.path) in mine.stdout
+
+
+def test_a_program_of_vjpgens_own_project(folder: Folder, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("PYTHONPYCACHEPREFIX", str(folder.path / "cache"))
+    done = run("-m", "examples.models.straight_through", cwd=ROOT)
+    assert (done.returncode, done.stderr) == (0, "")

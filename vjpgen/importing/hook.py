@@ -15,6 +15,8 @@ from vjpgen.importing.errors import PlainImportWarning
 from vjpgen.importing.loader import Compiling, compiling, is_to_compile
 from vjpgen.importing.settings import Settings
 
+_OWN = "vjpgen"  # the compiler, which is loaded while it is needed
+
 
 class ImportHook:
     """A finder, first in `sys.meta_path`, that asks those behind it and wraps what they find.
@@ -61,7 +63,7 @@ class ImportHook:
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         """Find a module as the finders behind this one do, and have it compiled."""
-        if not self._may_want(name) or name in self._names():
+        if not self._may_want(name) or name in self._names() or name.partition(".")[0] == _OWN:
             return None
         self._names().add(name)  # another finder may ask all finders in turn
         try:
