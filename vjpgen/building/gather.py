@@ -76,6 +76,7 @@ class Gathered:
         folders: every folder that was walked.
         scanned: how many Python files were looked at.
         diagnostics: what could not be read.
+        named: the files that the user named outright.
     """
 
     sources: tuple[Source, ...] = ()
@@ -83,6 +84,7 @@ class Gathered:
     folders: tuple[Folder, ...] = field(default=(), repr=False)
     scanned: int = 0
     diagnostics: tuple[Diagnostic, ...] = ()
+    named: tuple[Found, ...] = ()
 
 
 def unreadable(shown: str, error: OSError) -> Diagnostic:
@@ -202,6 +204,7 @@ def gather(
         folders,
         len(named) + sum(len(folder.entries) for folder in folders),
         tuple(diagnostics),
+        tuple(named),
     )
 
 

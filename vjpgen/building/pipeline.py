@@ -121,14 +121,25 @@ def jobs_for(
     mirrors: Iterable[Mirror] = (),
     caches: Caches | None = None,
 ) -> tuple[Job, ...]:
-    """Plan what was gathered under the paths; a whole folder need not be walked again."""
-    whole = len(paths) == 1 and os.path.isdir(paths[0])
-    scanned = {os.path.abspath(paths[0]): gathered} if whole else {}
+    """Plan what was gathered under the paths."""
     packages = Packages()
-    neighbourhoods = Neighbourhoods(projects, packages, scanned, caches)
+    neighbourhoods = neighbourhoods_of(paths, gathered, projects, packages, caches)
     layouts = layouts or Layouts(packages)
     taken = [item.place.target for mirror in mirrors for item in mirror.copies]
     return plan(gathered.sources, packages, neighbourhoods, layouts, taken)
+
+
+def neighbourhoods_of(
+    paths: Sequence[str],
+    gathered: Gathered,
+    projects: Projects,
+    packages: Packages,
+    caches: Caches | None = None,
+) -> Neighbourhoods:
+    """Return the annotated modules around what was gathered; no folder is walked twice."""
+    whole = len(paths) == 1 and os.path.isdir(paths[0])
+    scanned = {os.path.abspath(paths[0]): gathered} if whole else {}
+    return Neighbourhoods(projects, packages, scanned, caches)
 
 
 Deliver = Callable[[Compiled], tuple[Iterable[Diagnostic], str | None]]

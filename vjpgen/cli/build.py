@@ -85,7 +85,7 @@ def _show_files(scope: Scope, force_exclude: bool) -> int:
 
 
 def _build(scope: Scope, force_exclude: bool, processes: int | None, wishes: Wishes) -> int:
-    gathered = scope.gather(force_exclude=force_exclude)
+    gathered = scope.with_notes(scope.gather(force_exclude=force_exclude))
     layouts = Layouts(Packages())
     mirrors = find_mirrors(
         scope.paths,

@@ -34,7 +34,7 @@ def command(
     voice = Voice(quiet, verbose)
     with usage_errors():
         scope = open_scope(paths, config, out_dir, no_cache=no_cache)
-        gathered = scope.gather(force_exclude=force_exclude)
+        gathered = scope.with_notes(scope.gather(force_exclude=force_exclude))
         todo = scope.jobs(gathered)
     for job in todo:
         voice.whisper(f"Checking {job.file.shown}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import click
 
@@ -13,9 +13,10 @@ from vjpgen.building.cache import Caches
 from vjpgen.building.gather import Gathered, UsageError, gather
 from vjpgen.building.layout import Layouts
 from vjpgen.building.mirror import Mirror
-from vjpgen.building.pipeline import jobs_for
+from vjpgen.building.pipeline import jobs_for, neighbourhoods_of
+from vjpgen.building.plain import is_wanted, plain_imports_in
 from vjpgen.building.plan import Job
-from vjpgen.building.projects import Projects, as_shown, common_root
+from vjpgen.building.projects import Packages, Projects, as_shown, common_root
 from vjpgen.config import ConfigError
 from vjpgen.diagnostics.text import shown
 
@@ -31,6 +32,15 @@ class Scope:
     def gather(self, *, force_exclude: bool) -> Gathered:
         """Read the files that the paths mean."""
         return gather(self.paths, self.projects, force_exclude=force_exclude, caches=self.caches)
+
+    def with_notes(self, gathered: Gathered) -> Gathered:
+        """Add what is to be said of files without annotation, in projects that ask for it."""
+        projects = {each.project for each in (*gathered.folders, *gathered.named)}
+        if not any(map(is_wanted, projects)):
+            return gathered
+        around = neighbourhoods_of(self.paths, gathered, self.projects, Packages(), self.caches)
+        notes = plain_imports_in(gathered, around)
+        return replace(gathered, diagnostics=(*gathered.diagnostics, *notes))
 
     def jobs(
         self,
