@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from vjpgen.building.gather import find_files, unreadable
+from vjpgen.building.gather import UsageError, find_files, unreadable
 from vjpgen.building.layout import Layouts
 from vjpgen.building.mirror import find_mirrors
 from vjpgen.building.pipeline import Means, Report, build
@@ -29,6 +29,7 @@ from vjpgen.diagnostics import Diagnostic
 @options.force_exclude
 @options.jobs
 @options.no_cache
+@click.option("--watch", is_flag=True, help="Build again on every change, until Ctrl-C.")
 @click.option("--show-files", is_flag=True, help="List the files looked at; build nothing.")
 @click.option("--stats", is_flag=True, help="Say how many files were handled, and how fast.")
 @click.pass_context
@@ -47,6 +48,7 @@ def command(
     force_exclude: bool,
     jobs: int | None,
     no_cache: bool,
+    watch: bool,
     show_files: bool,
     stats: bool,
 ) -> None:
@@ -59,6 +61,17 @@ def command(
     """
     wishes = Wishes(check, diff, output_format, fail_on_change, stats, Voice(quiet, verbose))
     with usage_errors():
+        if watch:
+            _refuse_with_watch(paths, {"check": check, "diff": diff, "show-files": show_files})
+            from vjpgen.cli.watch import watch_builds
+
+            def opened() -> Scope:
+                return open_scope(paths, config, out_dir, no_cache=no_cache)
+
+            def build_once() -> None:
+                _build(opened(), force_exclude, jobs, wishes)
+
+            ctx.exit(watch_builds(paths, config, opened, build_once, wishes.voice))
         if "-" in paths or stdin_filename is not None:
             from vjpgen.cli.stdin import build_stdin
 
@@ -67,6 +80,14 @@ def command(
         if show_files:
             ctx.exit(_show_files(scope, force_exclude))
         ctx.exit(_build(scope, force_exclude, jobs, wishes))
+
+
+def _refuse_with_watch(paths: tuple[str, ...], flags: dict[str, bool]) -> None:
+    for flag, given in flags.items():
+        if given:
+            raise UsageError(f"`--watch` does not go with `--{flag}`")
+    if "-" in paths:
+        raise UsageError("`--watch` does not go with standard input")
 
 
 def _show_files(scope: Scope, force_exclude: bool) -> int:

@@ -1,0 +1,297 @@
+"""`vjpgen build --watch`: build, and again whenever a file that matters changes.
+
+The folders of the projects are watched. What lies outside them and matters all the same, as the
+configuration or a `.gitignore` further up, is looked at every now and then. Changes during a build
+lead to another one, but for what the build itself wrote.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from vjpgen.building.files import read
+from vjpgen.building.gather import UsageError, holds_annotation
+from vjpgen.building.ignores import is_usually_passed_over
+from vjpgen.building.projects import MARKER, Projects
+from vjpgen.cli.output import Voice
+from vjpgen.cli.scope import Scope
+from vjpgen.compiler import parse_header
+from vjpgen.config import Config, ConfigError
+from vjpgen.diagnostics.text import shown
+
+if TYPE_CHECKING:
+    from watchfiles import Change
+
+Changes = set[tuple["Change", str]]
+OpenScope = Callable[[], Scope]
+Build = Callable[[], object]
+
+_SETTINGS = (".gitignore", MARKER)
+_SETTLED_MS = 100
+_LONGEST_MS = 3000
+_IDLE_MS = 250
+_CLOCK_SECONDS = 0.05
+
+
+def watch_builds(
+    paths: tuple[str, ...], config: str | None, open_scope: OpenScope, build: Build, voice: Voice
+) -> int:
+    """Build until Ctrl-C, which is a good end; return the exit status.
+
+    Args:
+        paths: the paths of the command line.
+        config: the file given by `--config`, or None.
+        open_scope: settles anew what to work on.
+        build: builds once and prints what it finds.
+        voice: says what changed.
+
+    Raises:
+        UsageError: where watchfiles is not installed or a path does not exist.
+    """
+    _need_watchfiles()
+    for path in paths:
+        if not os.path.lexists(path):
+            raise UsageError(f"{path}: no such file or folder")
+    watcher = Watcher(paths, config, open_scope, build, voice)
+    try:
+        while True:
+            watcher.follow()
+    except KeyboardInterrupt:
+        return 0
+
+
+def _need_watchfiles() -> None:
+    try:
+        import watchfiles  # noqa: F401
+    except ImportError as error:
+        advice = "install it with `pip install 'vjpgen[watch]'`"
+        raise UsageError(f"`--watch` needs watchfiles; {advice}") from error
+
+
+@dataclass(frozen=True)
+class View:
+    """What is watched, and how a change to it is judged.
+
+    Args:
+        roots: the folders that are watched, none inside another.
+        outside: files elsewhere that decide what is built, whether they are there or not.
+        projects: finds the configuration of a folder; None where that is broken.
+        built: when the last build began and ended, in seconds since the epoch.
+    """
+
+    roots: tuple[str, ...]
+    outside: tuple[str, ...]
+    projects: Projects | None
+    built: list[float] = field(default_factory=lambda: [0.0, 0.0])
+
+    def concerns(self, path: str) -> bool:
+        """Whether what happened to a path may change what a build gives."""
+        if not any(_is_looked_at(path, root) for root in self.roots) or _is_temporary(path):
+            return False
+        outs = self._outs()
+        if any(_is_inside(path, out) for out in outs):
+            return not self._is_recent(path)
+        if path.endswith(".py") and not os.path.isdir(path):
+            return not (self._is_own(path) or self._is_removed(path))
+        return bool(outs) or os.path.basename(path) in _SETTINGS or _may_be_folder(path)
+
+    def _outs(self) -> set[str]:
+        """Return the folders under which packages are mirrored, data files and all."""
+        if self.projects is None:
+            return set()
+        found = (self.projects.of(root).out for root in self.roots)
+        return {out.path for out in found if out is not None}
+
+    def _is_recent(self, path: str) -> bool:
+        start, end = self.built
+        try:
+            written = os.lstat(path).st_mtime
+        except OSError:
+            return False
+        return start - _CLOCK_SECONDS <= written <= end + _CLOCK_SECONDS
+
+    def _is_own(self, path: str) -> bool:
+        """Whether a file is a generated module as the last build left it."""
+        try:
+            header = parse_header(read(path)) if self._is_recent(path) else None
+        except OSError:
+            return False
+        return header is not None and header.intact
+
+    def _is_removed(self, path: str) -> bool:
+        """Whether a file that is gone has the name of a generated module without a source."""
+        suffix = f"{self._config_of(path).suffix}.py"
+        if os.path.lexists(path) or not path.endswith(suffix):
+            return False
+        try:
+            return not holds_annotation(read(f"{path.removesuffix(suffix)}.py"))
+        except OSError:
+            return True
+
+    def _config_of(self, path: str) -> Config:
+        try:
+            folder = os.path.dirname(path)
+            return Config() if self.projects is None else self.projects.of(folder).config
+        except ConfigError:
+            return Config()
+
+
+@dataclass
+class Watcher:
+    """Builds when something changes.
+
+    Args:
+        paths: the paths of the command line.
+        config: the file given by `--config`, or None.
+        open_scope: settles anew what to work on.
+        build: builds once and prints what it finds.
+        voice: says what changed.
+    """
+
+    paths: tuple[str, ...]
+    config: str | None
+    open_scope: OpenScope
+    build: Build
+    voice: Voice
+
+    def follow(self) -> None:
+        """Build, and again on each change, until the configuration changes."""
+        view = self._view()
+        with closing(_stream(view.roots)) as stream:
+            next(stream)  # from here on no change is missed
+            before = _signatures(view.outside)
+            self._build(view)
+            self.voice.say("Watching for changes; Ctrl-C ends")
+            for changes in stream:
+                now = _signatures(view.outside)
+                changed = {path for _, path in changes if view.concerns(path)}
+                changed |= {path for path in view.outside if before[path] != now[path]}
+                if changed:
+                    before = now
+                    self._tell(changed)
+                    if self._reconfigures(changed):
+                        return
+                    self._build(view)
+
+    def _build(self, view: View) -> None:
+        view.built[0] = time.time()
+        try:
+            self.build()
+        except (ConfigError, UsageError) as error:
+            click.echo(shown(f"Error: {error}"), err=True)
+        view.built[1] = time.time()
+
+    def _tell(self, changed: set[str]) -> None:
+        first = os.path.relpath(min(changed, key=lambda path: (not path.endswith(".py"), path)))
+        more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+        self.voice.say(f"[{time.strftime('%H:%M:%S')}] Changed: {first}{more}")
+
+    def _reconfigures(self, changed: Iterable[str]) -> bool:
+        config = None if self.config is None else os.path.abspath(self.config)
+        return any(path == config or os.path.basename(path) == MARKER for path in changed)
+
+    def _view(self) -> View:
+        try:
+            scope = self.open_scope()
+            paths, projects = scope.paths, scope.projects
+            roots = _roots(paths)
+            for root in roots:
+                projects.of(root)
+        except (ConfigError, UsageError):
+            roots, projects = _roots(self.paths or (".",)), None
+        return View(roots, _outside(roots, self.config), projects)
+
+
+def _roots(paths: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the folders that a build of these paths looks into, none inside another."""
+    absolute = {os.path.abspath(path) for path in paths}
+    folders = {path if os.path.isdir(path) else os.path.dirname(path) for path in absolute}
+    folders |= {_project_root(folder) for folder in folders}
+    there = sorted(folder for folder in folders if os.path.isdir(folder))
+    return tuple(each for each in there if not any(_is_inside(each, other) for other in there))
+
+
+def _project_root(folder: str) -> str:
+    """Return the nearest folder upwards with a `pyproject.toml`; the folder itself if none has."""
+    for parent in _upwards(folder):
+        if os.path.isfile(os.path.join(parent, MARKER)):
+            return parent
+    return folder
+
+
+def _upwards(folder: str) -> Iterator[str]:
+    parent = os.path.dirname(folder)
+    yield folder
+    if parent != folder:
+        yield from _upwards(parent)
+
+
+def _is_inside(path: str, folder: str) -> bool:
+    return path != folder and path.startswith(os.path.join(folder, ""))
+
+
+def _outside(roots: Iterable[str], config: str | None) -> tuple[str, ...]:
+    above = {parent for root in roots for parent in _upwards(os.path.dirname(root))}
+    files = {os.path.join(folder, name) for folder in above for name in _SETTINGS}
+    if config is not None:
+        files.add(os.path.abspath(config))
+    return tuple(sorted(files))
+
+
+def _signatures(files: Iterable[str]) -> dict[str, tuple[int, ...] | None]:
+    return {path: _signature(path) for path in files}
+
+
+def _signature(path: str) -> tuple[int, ...] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def _stream(roots: tuple[str, ...]) -> Generator[Changes, Any, None]:
+    """Yield what changes under the folders, and an empty set every now and then."""
+    from watchfiles import watch
+
+    return watch(
+        *roots,
+        watch_filter=None,
+        step=_SETTLED_MS,
+        debounce=_LONGEST_MS,
+        rust_timeout=_IDLE_MS,
+        yield_on_timeout=True,
+        ignore_permission_denied=True,
+    )
+
+
+def _is_looked_at(path: str, root: str) -> bool:
+    """Whether a path lies under a watched folder, and in none that a build passes over."""
+    if not _is_inside(path, root):
+        return False
+    folder = os.path.dirname(path)
+    while _is_inside(folder, root):
+        if is_usually_passed_over(folder):
+            return False
+        folder = os.path.dirname(folder)
+    return True
+
+
+def _is_temporary(path: str) -> bool:
+    """Whether this is a name that a build gives to a file before it is whole."""
+    name = os.path.basename(path)
+    return name.startswith(".") and name.endswith(".tmp")
+
+
+def _may_be_folder(path: str) -> bool:
+    """Whether a path is a folder, or may have been one that was moved away whole."""
+    if os.path.isdir(path):
+        return not is_usually_passed_over(path)
+    return "." not in os.path.basename(path) and not os.path.lexists(path)
