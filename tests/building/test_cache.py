@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -16,6 +17,7 @@ from tests.building.conftest import GOOD, Tree
 from vjpgen.building import results
 from vjpgen.building.cache import Caches
 from vjpgen.cli import group
+from vjpgen.diagnostics import Diagnostic, Span
 
 BAD = GOOD.replace("bwd=scale_bwd", "bwd=scale_bwdd")
 
@@ -260,3 +262,10 @@ def test_nothing_to_do_loads_neither_libcst_nor_jax(tree: Tree):
 
     assert run() == "['libcst']\n"
     assert run() == "[]\n"
+
+
+@pytest.mark.parametrize("annotation", [None, Span(1, 2, 3, 4)])
+def test_a_stored_finding_keeps_all_its_parts(annotation: Span | None):
+    item = Diagnostic("VJP302", "unused", "m.py", Span(5, 6, 7, 8), "drop it", annotation)
+    record = json.loads(json.dumps(results._diagnostic_record(item)))
+    assert vars(results._diagnostic(record, "m.py")) == vars(item)

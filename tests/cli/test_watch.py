@@ -243,6 +243,26 @@ def test_one_file_and_its_neighbour(folder: Folder):
         assert "pkg/b_vjp.py" not in folder.names()
 
 
+@pytest.mark.parametrize("configured", [False, True])
+def test_a_mirrored_package(folder: Folder, configured: bool):
+    folder.write("src/pkg/__init__.py", "")
+    folder.write("src/pkg/a.py")
+    folder.write("src/pkg/data.txt", "old")
+    if configured:
+        folder.write("pyproject.toml", "[tool.vjpgen]\nout-dir = 'gen'\n")
+    with _watching(folder, "src", *(() if configured else ("--out-dir", "gen"))) as watching:
+        assert "gen/pkg/a.py" in folder.names()
+        watching.replace("src/pkg/a.py", FOUR)
+        watching.until_there("gen/pkg/a.py", "4 * x")
+        watching.replace("src/pkg/data.txt", "new")
+        watching.until_there("gen/pkg/data.txt", "new")
+        (folder.path / "gen/pkg/data.txt").unlink()
+        watching.until_there("gen/pkg/data.txt", "new")
+        watching.replace("src/pkg/a.py", THREE)
+        watching.until_there("gen/pkg/a.py", "3 * x")
+        assert watching.changes() <= 5
+
+
 @pytest.mark.parametrize(
     "args", [["--check"], ["--diff"], ["--show-files"], ["-"], ["-", "--stdin-filename", "a.py"]]
 )

@@ -29,7 +29,7 @@ from vjpgen.building.walk import Folder
 from vjpgen.compiler.fingerprint import fingerprint
 
 _DIGEST_SIZE = 32
-_LAYOUT = 1
+_LAYOUT = 2
 _RESULTS = "results"
 _UNUSED_SECONDS = 60 * 24 * 3600
 _TAG = b"Signature: 8a477f597d28d172789f06886806bc55\n# Written by vjpgen; may be removed.\n"

@@ -74,12 +74,14 @@ def _digest(data: bytes) -> str:
 
 
 def _diagnostic_record(item: Diagnostic) -> list[Any]:
-    return [item.code, item.message, astuple(item.span), item.help]
+    place = None if item.annotation is None else astuple(item.annotation)
+    return [item.code, item.message, astuple(item.span), item.help, place]
 
 
 def _diagnostic(record: list[Any], filename: str) -> Diagnostic:
-    code, message, span, help_ = record
-    return Diagnostic(code, message, filename, Span(*span), help_)
+    code, message, span, help_, place = record
+    annotation = None if place is None else Span(*place)
+    return Diagnostic(code, message, filename, Span(*span), help_, annotation)
 
 
 def _rule_record(item: RuleInfo) -> list[Any]:
