@@ -191,7 +191,57 @@ def test_a_bad_source_has_its_finding_and_no_output(code: str, text: str) -> Non
     assert result.output is None or not result.diagnostics[0].is_error
 
 
+HELP = [
+    ("did you mean `missing`?", annotated("bwd=b, mising=zero")),
+    ("did you mean `autodiff`?", annotated("bwd=b, missing=autodif")),
+    ("did you mean `zero`?", annotated("bwd=b, missing='Zero'")),
+    ("write `error`, `zero` or `autodiff`", annotated("bwd=b, missing=maybe")),
+    ("did you mean `function`?", annotated("bwd=b, target=functions")),
+    ("did you mean `True`?", annotated("bwd=b, symbolic_zeros=true")),
+    ("did you mean `rule`?", annotated("bwd=rul", rules=BWD.replace("def b", "def rule"))),
+    ("did you mean `train`?", annotated("bwd=b, nondiff_argnames=trian", "def f(x, train):")),
+    ("did you mean `R.rule`?", annotated("bwd=R.rul", rules="class R:\n    def rule(r, t): ...\n")),
+    (
+        "method that calls `self.rule`",
+        "import flax.linen as nn\nclass M(nn.Module):\n    rule: object\n\n"
+        "    # custom-vjp: bwd=rule\n    def __call__(self, x):\n        return x\n",
+    ),
+    (
+        "a method that computes arrays",
+        "import flax.linen as nn\nclass M(nn.Module):\n    def b(self, r, t): ...\n\n"
+        "    # custom-vjp: bwd=b\n    def setup(self):\n        self.x = 1\n",
+    ),
+    (
+        "a method that computes arrays",
+        "class M:\n    def b(self, r, t): ...\n\n"
+        "    # custom-vjp: bwd=b\n    def __init__(self, x):\n        self.x = 1\n",
+    ),
+]
+
+
+@pytest.mark.parametrize(("help_", "text"), HELP)
+def test_a_finding_says_what_to_write(help_: str, text: str) -> None:
+    (found,) = compile_text(text).diagnostics
+    assert help_ in (found.help or "")
+
+
+NNX = {
+    "nested": "from flax import nnx\nclass A(nnx.Module):\n    def __call__(self, x):\n"
+    "        # custom-vjp: bwd=b\n        def f(m, x):\n            return x\n"
+    "        return f(self, x)\n",
+    "lifted": "from flax import nnx\ndef w(m, x):\n    return nnx.vjp(f, m, x)\n"
+    + annotated("fwd=w, bwd=b", "def f(m, x):", ""),
+}
+
+
+@pytest.mark.parametrize("text", NNX.values(), ids=NNX)
+def test_functions_on_nnx_modules_are_refused_where_the_source_shows_them(text: str) -> None:
+    assert codes(BWD + text) == ["VJP206"]
+
+
 FINE = {
+    "a method called setup": BWD
+    + "class A:\n    # custom-vjp: bwd=b\n    def setup(self, x):\n        return x\n",
     "a second hash ends the annotation": annotated("bwd=b  # bwd=c, )("),
     "a hash in a string": annotated("bwd=b, exact='x#'"),
     "prose": annotated("bwd=b")

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from vjpgen.compiler.report import nearest
 from vjpgen.compiler.source import Position, Source, span_between
 from vjpgen.compiler.tokens import ANNOTATION, Comment
-from vjpgen.compiler.values import KEYS, Value, read_value
+from vjpgen.compiler.values import KEYS, Value, name_or_string, read_value
 from vjpgen.diagnostics import Diagnostic, Span
 
 
@@ -220,9 +220,16 @@ def _read_keyword(source: Source, keyword: _Keyword, seen: dict[str, Key]) -> Ke
             f"`{name}` cannot be `{keyword.text}`",
             source.filename,
             keyword.value_span,
-            KEYS[name].help,
+            _what_fits(name, keyword.node),
         )
     return Key(name, keyword.node, keyword.text, value, keyword.value_span)
+
+
+def _what_fits(key: str, node: ast.expr) -> str:
+    """What to write in place of a value of the wrong kind."""
+    kind, text = KEYS[key], name_or_string(node)
+    guess = nearest(text.rpartition(".")[2], kind.choices) if text else None
+    return f"did you mean `{guess}`?" if guess else kind.help
 
 
 def _does_not_parse(source: Source, piece: _Piece, error: SyntaxError) -> Diagnostic:

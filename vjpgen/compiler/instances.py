@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from vjpgen.compiler.classes import annotation_kind, class_kind, resolved_path
@@ -37,7 +36,7 @@ class Instance:
     def defines(self, name: str) -> bool:
         """Whether the class body itself gives this name a meaning."""
         return self.own is not None and (
-            name in self.own.bindings or name in _declared_fields(self.own)
+            name in self.own.bindings or name in declared_fields(self.own)
         )
 
     def method(self, name: str) -> ast.FunctionDef | None:
@@ -136,8 +135,8 @@ def _is_linen_method(scope: Scope) -> bool:
     return around is not None and around.is_class and class_kind(around) == "linen"
 
 
-def _declared_fields(own: Scope) -> Iterator[str]:
-    """The dataclass fields that a class body declares."""
-    for node in own.nodes:
-        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-            yield node.target.id
+def declared_fields(own: Scope) -> frozenset[str]:
+    """The dataclass fields that a class body declares, those without a default among them."""
+    targets = (node.target for node in own.nodes if isinstance(node, ast.AnnAssign))
+    names = frozenset(target.id for target in targets if isinstance(target, ast.Name))
+    return names if own.is_class else frozenset()

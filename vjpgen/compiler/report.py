@@ -25,6 +25,8 @@ def at_node(
 
 
 def nearest(name: str, candidates: Iterable[str]) -> str | None:
-    """The candidate most like `name`, if any is like it at all."""
-    found = difflib.get_close_matches(name, sorted(set(candidates)), n=1, cutoff=0.6)
-    return found[0] if found else None
+    """The candidate most like `name`, if any is like it at all; letter case counts little."""
+    known = sorted(set(candidates))
+    found = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    same = [each for each in known if each.lower() == name.lower()]
+    return (same or found or [None])[0]

@@ -18,10 +18,14 @@ _MOST_ARGUMENTS = 10_000
 
 @dataclass(frozen=True)
 class Kind:
-    """How to read a key: `read` gives None for a value of the wrong kind, `help` says what fits."""
+    """How to read a key: `read` gives None for a value of the wrong kind, `help` says what fits.
+
+    `choices` are the values that there are, where they can be listed.
+    """
 
     read: Callable[[ast.expr], Value | None]
     help: str
+    choices: tuple[str, ...] = ()
 
 
 def read_value(key: str, node: ast.expr) -> Value | None:
@@ -132,7 +136,9 @@ def _one_of(*choices: str) -> Callable[[ast.expr], str | None]:
 
 _RULE = Kind(_function, "write the name of a function, or an expression that gives one")
 _CLAIM = Kind(_claim, "write `True` for every slot, or the names of slots: `x` or `(params, x)`")
-_FLAG = Kind(_flag, "write `True` or `False`")
+_FLAG = Kind(_flag, "write `True` or `False`", ("True", "False"))
+_MISSING = ("error", "zero", "autodiff")
+_TARGETS = ("linen", "nnx", "function")
 
 KEYS: dict[str, Kind] = {
     "fwd": _RULE,
@@ -144,7 +150,7 @@ KEYS: dict[str, Kind] = {
     "nondiff_argnames": Kind(
         _argument_names, "write an argument's name or a tuple of names: `train` or `(mask, train)`"
     ),
-    "missing": Kind(_one_of("error", "zero", "autodiff"), "write `error`, `zero` or `autodiff`"),
+    "missing": Kind(_one_of(*_MISSING), "write `error`, `zero` or `autodiff`", _MISSING),
     "exact": _CLAIM,
     "surrogate": _CLAIM,
     "zero": _CLAIM,
@@ -152,5 +158,5 @@ KEYS: dict[str, Kind] = {
     "example": _RULE,
     "symbolic_zeros": _FLAG,
     "optimize_remat": _FLAG,
-    "target": Kind(_one_of("linen", "nnx", "function"), "write `linen`, `nnx` or `function`"),
+    "target": Kind(_one_of(*_TARGETS), "write `linen`, `nnx` or `function`", _TARGETS),
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
-from vjpgen.compiler.classes import resolved_path
+from vjpgen.compiler.classes import class_kind, resolved_path
 from vjpgen.compiler.facts import Facts
 from vjpgen.compiler.report import at_node
 from vjpgen.compiler.scopes import own_nodes
@@ -23,6 +23,7 @@ _REFUSED = {
     "abstractclassmethod": "a class method",
     "overload": "an overload",
 }
+_MAKERS = ("__init__", "__new__", "__post_init__", "__init_subclass__", "__setup__")
 _RULES = ("custom_vjp", "custom_jvp", "custom_gradient")
 _DEFINES = ("defvjp", "defjvp", "defjvps")
 
@@ -56,9 +57,17 @@ def _kind(facts: Facts) -> tuple[str | None, str | None]:
         kind = _REFUSED.get(called.rpartition(".")[2])
         if kind is not None:
             return kind, "put the rule on a plain function or method that it calls"
+    if facts.is_method and _makes_instances(facts):
+        return "what makes an instance", "put the rule on a method that computes arrays"
     if any(isinstance(node, ast.Yield | ast.YieldFrom) for node in own_nodes(facts.node)):
         return "a generator", "return the values instead of yielding them"
     return None, None
+
+
+def _makes_instances(facts: Facts) -> bool:
+    """Whether a method runs when its module is made or set up, and not to compute anything."""
+    name = facts.node.name
+    return name in _MAKERS or (name == "setup" and class_kind(facts.scope) == "linen")
 
 
 def _rule_path(facts: Facts, node: ast.expr) -> str | None:

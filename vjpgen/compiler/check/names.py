@@ -6,6 +6,7 @@ import ast
 from collections.abc import Iterator
 
 from vjpgen.compiler.facts import Facts
+from vjpgen.compiler.instances import declared_fields
 from vjpgen.compiler.references import Reference
 from vjpgen.compiler.report import nearest
 from vjpgen.compiler.scopes import Scope, module_of, own_nodes, visible_names
@@ -66,6 +67,11 @@ def _instead(facts: Facts, reference: Reference, name: str) -> str:
     own, _, attribute = (reference.name or "").partition(".")
     if facts.scope.is_class and own in ("self", "cls") and attribute in facts.scope.bindings:
         return f"write `{attribute}`: names of the class body are seen from here"
+    if name in declared_fields(facts.scope):
+        return (
+            f"`{name}` is a field, which each instance has: write a method that calls `self.{name}`"
+            " and name it here"
+        )
     owner = _class_that_binds(facts.scope, name)
     if owner is not None:
         return f"a function in a method does not see the class body: write `{owner}.{name}`"

@@ -35,29 +35,27 @@ def _infer(facts: Facts) -> str:
     kind = annotation_kind(parameters[0].annotation, facts.scope) if parameters else "plain"
     if kind != "plain":
         return kind
-    if _fwd_lifts_vjp(facts) or _first_is_enclosing_module(facts):
-        return "linen"
-    return "function"
+    return _kind_that_fwd_lifts(facts) or _kind_of_enclosing_module(facts) or "function"
 
 
-def _fwd_lifts_vjp(facts: Facts) -> bool:
-    """Whether the forward rule calls `nn.vjp`, whose function takes a module first."""
+def _kind_that_fwd_lifts(facts: Facts) -> str | None:
+    """The kind of module that the forward rule's `nn.vjp` takes first, or its `nnx.vjp`."""
     node = facts.fwd.definition if facts.fwd is not None else None
     called = (item.func for item in ast.walk(node) if isinstance(item, ast.Call)) if node else ()
-    return any(resolved_path(func, facts.scope) == "flax.linen.vjp" for func in called)
+    paths = {resolved_path(func, facts.scope) for func in called}
+    return next((kind for kind in ("linen", "nnx") if f"flax.{kind}.vjp" in paths), None)
 
 
-def _first_is_enclosing_module(facts: Facts) -> bool:
-    """Whether the function is nested in a Linen method and called there as `f(self, ...)`."""
+def _kind_of_enclosing_module(facts: Facts) -> str | None:
+    """The kind of the method that the function is nested in and called in as `f(self, ...)`."""
     method = facts.scope.node
     around = facts.scope.parent
     if not isinstance(method, ast.FunctionDef) or around is None:
-        return False
+        return None
     if not around.is_class or not method.args.args:
-        return False
-    if class_kind(around) not in ("linen", "unknown"):
-        return False
-    return _called_with(facts.scope, facts.node.name, method.args.args[0].arg)
+        return None
+    kind = {"unknown": "linen", "plain": None}.get(own := class_kind(around), own)
+    return kind if _called_with(facts.scope, facts.node.name, method.args.args[0].arg) else None
 
 
 def _called_with(method: Scope, function: str, module: str) -> bool:
