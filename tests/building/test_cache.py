@@ -98,7 +98,7 @@ def test_a_name_that_comes_from_elsewhere_now(tree: Tree):
     tree({"pkg/__init__.py": init + "\n\nVERSION = 1\n"})
     assert _build()["sources compiled"] == 0  # the question has the same answer
     tree({"pkg/__init__.py": init.replace("plain", "rules")})
-    _build()
+    assert _build()["sources compiled"] == 1
     fresh = _outputs(root)
     _build("--no-cache")
     assert _outputs(root) == fresh

@@ -24,9 +24,10 @@ class _Deadly:
         return os._exit, (7,)
 
 
-def _task(number: int, text: str = GOOD, siblings: object = None) -> Task:
+def _task(number: int, text: str = GOOD, sources: object = None) -> Task:
     data = f"X = {number}\n\n\n{text}".encode()
-    return Task(data, f"m{number}.py", Options(f"m{number}.py"), siblings or Siblings())  # pyright: ignore[reportArgumentType]
+    siblings = Siblings(sources=sources or {})  # pyright: ignore[reportArgumentType]
+    return Task(data, f"m{number}.py", Options(f"m{number}.py"), siblings)
 
 
 def test_how_many_help():
@@ -45,7 +46,7 @@ def test_the_results_are_those_of_one_process(processes: int):
 
 
 def test_a_process_that_dies_is_a_finding_about_its_file():
-    tasks = [_task(number, siblings=_Deadly() if number in (1, 4) else None) for number in range(6)]
+    tasks = [_task(number, sources=_Deadly() if number in (1, 4) else None) for number in range(6)]
     made = dict(workers.make_all(tasks, 2))
     assert set(made) == set(range(6))
     for number, each in made.items():

@@ -156,10 +156,14 @@ class Caches:
 
     Args:
         enabled: whether anything is kept at all.
+
+    Attributes:
+        walked: every folder that was looked at with their help.
     """
 
     def __init__(self, *, enabled: bool) -> None:
-        self._enabled = enabled
+        self.enabled = enabled
+        self.walked: list[Folder] = []
         self._known: dict[str, Cache] = {}
 
     def of(self, root: str) -> Cache:
@@ -173,7 +177,7 @@ class Caches:
         return list(self._known.items())
 
     def _open(self, root: str) -> Cache:
-        if not self._enabled:
+        if not self.enabled:
             return Cache(None, "")
         folder = os.path.join(cache_folder(), f"{os.path.basename(root)}-{_short_digest(root)}")
         return Cache(folder, f"{_LAYOUT} {fingerprint()}")

@@ -195,6 +195,7 @@ def gather(
 
     found = tuple(_under(paths, projects, force_exclude, on_error))
     folders = tuple({item.real: item for item in found if isinstance(item, Folder)}.values())
+    caches.walked += folders
     named = [item for item in found if isinstance(item, Found)]
     candidates = [*(_Candidate(file) for file in named), *_candidates(folders, caches)]
     kinds = tuple(_classified(candidates, caches, on_error))

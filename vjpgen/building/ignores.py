@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec
 
-_NEVER = frozenset(
+NEVER_WALKED = frozenset(
     {
         ".bzr",
         ".direnv",
@@ -48,7 +48,7 @@ def is_usually_passed_over(path: str, *, in_package: bool = False) -> bool:
         in_package: whether it lies in a package, so that `dist` and its like are part of that.
     """
     name = os.path.basename(path)
-    if name in _NEVER or os.path.isfile(os.path.join(path, "pyvenv.cfg")):
+    if name in NEVER_WALKED or os.path.isfile(os.path.join(path, "pyvenv.cfg")):
         return True
     if in_package or name not in _NOT_UNLESS_A_PACKAGE:
         return False

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from vjpgen.building.ignores import Ignores, ignores_above, is_usually_passed_over
+from vjpgen.building.ignores import (
+    NEVER_WALKED,
+    Ignores,
+    ignores_above,
+    is_usually_passed_over,
+)
 from vjpgen.building.outputs import is_output
-from vjpgen.building.projects import Project, Projects
+from vjpgen.building.projects import MARKER, Project, Projects
+
+_SETTINGS = (".gitignore", MARKER)
 
 OnError = Callable[[str, OSError], None]
 
@@ -50,6 +57,8 @@ class Folder:
         project: the project that it belongs to.
         ignores: the `.gitignore` files that hold in it.
         entries: its Python files by name, sorted; what is ignored or excluded, too.
+        below: the names of the folders in it that could be walked.
+        settings: the names of what else in it the walk depends on.
         is_whole: whether what the configuration excludes counts all the same.
     """
 
@@ -59,6 +68,8 @@ class Folder:
     project: Project
     ignores: Ignores
     entries: tuple[os.DirEntry[str], ...]
+    below: tuple[str, ...]
+    settings: tuple[str, ...]
     is_whole: bool
 
     def found(self, entry: os.DirEntry[str]) -> Found | None:
@@ -97,9 +108,9 @@ def walk(start: str, shown: str, projects: Projects, on_error: OnError) -> Itera
         if is_output(place.real, {entry.name for entry in entries}, project):
             continue
         here = replace(place, ignores=place.ignores.inside(place.path))
-        modules = tuple(entry for entry in entries if entry.name.endswith(".py"))
-        yield Folder(here.path, here.shown, here.real, project, here.ignores, modules, is_named)
-        below = [each for each in entries if each.is_dir(follow_symlinks=False)]
+        folders = [each for each in entries if each.is_dir(follow_symlinks=False)]
+        below = [each for each in folders if each.name not in NEVER_WALKED]
+        yield _folder(here, project, entries, below, is_named)
         kept = [each for each in below if is_named or not project.excludes(each.path + os.sep)]
         waiting += [here.below(each) for each in reversed(kept) if _is_entered(each, here)]
 
@@ -117,6 +128,26 @@ class _Place:
         name = entry.name
         shown, real = os.path.join(self.shown, name), os.path.join(self.real, name)
         return _Place(entry.path, shown, real, self.ignores)
+
+
+def _folder(
+    place: _Place,
+    project: Project,
+    entries: Iterable[os.DirEntry[str]],
+    below: Iterable[os.DirEntry[str]],
+    is_named: bool,
+) -> Folder:
+    return Folder(
+        path=place.path,
+        shown=place.shown,
+        real=place.real,
+        project=project,
+        ignores=place.ignores,
+        entries=tuple(entry for entry in entries if entry.name.endswith(".py")),
+        below=tuple(entry.name for entry in below),
+        settings=tuple(entry.name for entry in entries if entry.name in _SETTINGS),
+        is_whole=is_named,
+    )
 
 
 def _entries(place: _Place, on_error: OnError) -> list[os.DirEntry[str]]:

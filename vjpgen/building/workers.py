@@ -7,9 +7,11 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import IO
 
 from vjpgen.building.compiling import Made, Task, failed, make
+from vjpgen.compiler.siblings import Sources
 
 LINES_EACH = 4_000
 _SERVE = "import sys; sys.path[:] = {path!r}; from vjpgen.building.workers import serve; serve()"
@@ -94,6 +96,7 @@ class _Process:
     """A process that serves tasks through pipes."""
 
     def __init__(self) -> None:
+        self._known: dict[int, Sources] = {}
         command = [sys.executable, "-c", _SERVE.format(path=sys.path)]
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(
@@ -101,8 +104,15 @@ class _Process:
         )
 
     def make(self, task: Task) -> Made:
-        """Send a task and wait for what it gives."""
-        pickle.dump(task, _open(self._process.stdin))
+        """Send a task and wait for what it gives.
+
+        What many tasks share, and may be large, is sent once.
+        """
+        sources = task.siblings.sources
+        bare = replace(task, siblings=replace(task.siblings, sources={}))
+        new = None if id(sources) in self._known else sources
+        self._known[id(sources)] = sources
+        pickle.dump((bare, id(sources), new), _open(self._process.stdin))
         _open(self._process.stdin).flush()
         return pickle.load(_open(self._process.stdout))
 
@@ -127,9 +137,13 @@ def serve() -> None:
     """Compile the tasks that standard input holds until it ends; write what they give."""
     tasks, made = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     sys.stdout = sys.stderr  # whatever prints must not disturb the results
+    known: dict[int, Sources] = {}
     try:
         while True:
-            pickle.dump(make(pickle.load(tasks)), made)
+            bare, number, new = pickle.load(tasks)
+            sources = known.setdefault(number, new)
+            task = replace(bare, siblings=replace(bare.siblings, sources=sources))
+            pickle.dump(make(task), made)
             made.flush()
     except (EOFError, BrokenPipeError, KeyboardInterrupt):
         return

@@ -58,7 +58,7 @@ def main() -> None:
     """Run the command line with the process's arguments."""
     launched: Launch | None = None
     try:
-        group(prog_name="vjpgen")
+        group(prog_name="vjpgen", obj=tuple(sys.argv[1:]))
     except Launch as launch:
         launched = launch
     if launched is not None:  # here, so that no exception is being handled while a program runs

@@ -5,12 +5,10 @@ from __future__ import annotations
 import click
 
 from vjpgen.building.gather import UsageError, find_files, unreadable
-from vjpgen.building.layout import Layouts
-from vjpgen.building.mirror import find_mirrors
-from vjpgen.building.pipeline import Means, Report, build
-from vjpgen.building.projects import Packages
+from vjpgen.building.pipeline import Report
 from vjpgen.cli import options
 from vjpgen.cli.output import Progress, Voice, exit_status, print_findings
+from vjpgen.cli.running import Invocation, Manner, Run, leave_stamp, run_build
 from vjpgen.cli.scope import Scope, open_scope, usage_errors
 from vjpgen.cli.wishes import Wishes
 from vjpgen.diagnostics import Diagnostic
@@ -60,26 +58,36 @@ def command(
     PATH `-` reads one source from standard input and prints its generated module.
     """
     wishes = Wishes(check, diff, output_format, fail_on_change, stats, Voice(quiet, verbose))
+    manner = Manner(force_exclude, jobs, Progress(wishes.voice))
+
+    def opened() -> Scope:
+        return open_scope(paths, config, out_dir, no_cache=no_cache)
+
     with usage_errors():
         if watch:
             _refuse_with_watch(paths, {"check": check, "diff": diff, "show-files": show_files})
             from vjpgen.cli.watch import watch_builds
 
-            def opened() -> Scope:
-                return open_scope(paths, config, out_dir, no_cache=no_cache)
-
             def build_once() -> None:
-                _build(opened(), force_exclude, jobs, wishes)
+                _tell(run_build(opened(), manner, wishes.sink()), wishes)
 
             ctx.exit(watch_builds(paths, config, opened, build_once, wishes.voice))
         if "-" in paths or stdin_filename is not None:
             from vjpgen.cli.stdin import build_stdin
 
             ctx.exit(build_stdin(paths, stdin_filename, config, out_dir, force_exclude, wishes))
-        scope = open_scope(paths, config, out_dir, no_cache=no_cache)
         if show_files:
-            ctx.exit(_show_files(scope, force_exclude))
-        ctx.exit(_build(scope, force_exclude, jobs, wishes))
+            ctx.exit(_show_files(opened(), force_exclude))
+        run = run_build(opened(), manner, wishes.sink())
+        status = _tell(run, wishes)
+        if status == 0 and _is_plain(wishes) and ctx.obj is not None and not no_cache:
+            leave_stamp(run, opened(), Invocation(ctx.obj, config, quiet, wishes.verb))
+        ctx.exit(status)
+
+
+def _is_plain(wishes: Wishes) -> bool:
+    """Whether a build that finds nothing to do says nothing but its summary."""
+    return wishes.output_format == "text" and not (wishes.stats or wishes.voice.verbose)
 
 
 def _refuse_with_watch(paths: tuple[str, ...], flags: dict[str, bool]) -> None:
@@ -105,35 +113,17 @@ def _show_files(scope: Scope, force_exclude: bool) -> int:
     return exit_status(found)
 
 
-def _build(scope: Scope, force_exclude: bool, processes: int | None, wishes: Wishes) -> int:
-    gathered = scope.with_notes(scope.gather(force_exclude=force_exclude))
-    layouts = Layouts(Packages())
-    mirrors = find_mirrors(
-        scope.paths,
-        scope.projects,
-        layouts,
-        gathered,
-        scope.caches,
-        force_exclude=force_exclude,
-    )
-    jobs = scope.jobs(gathered, layouts, mirrors)
-    means = Means(scope.caches, processes, Progress(wishes.voice))
-    sink = wishes.sink()
-    report = build(gathered, jobs, sink, means, mirrors)
-    print_findings(report.found, wishes.output_format, to_stderr=wishes.diff)
-    _tell(report, sink.changes, wishes)
-    return wishes.status(report, sink.changes)
-
-
-def _tell(report: Report, changes: int, wishes: Wishes) -> None:
+def _tell(run: Run, wishes: Wishes) -> int:
+    """Print what a build found and did; return the exit status."""
+    print_findings(run.report.found, wishes.output_format, to_stderr=wishes.diff)
     voice = wishes.voice
-    for name in report.fresh:
+    for name in run.report.fresh:
         voice.whisper(f"Unchanged {name}")
-    verb = "changed" if wishes.writes else "would change"
-    voice.say(f"{changes} {verb}, {len(report.fresh)} unchanged")
+    voice.say(run.summary(wishes.verb))
     if wishes.stats:
-        for line in _stats(report, changes):
+        for line in _stats(run.report, run.changes):
             click.echo(line, err=True)
+    return wishes.status(run.report, run.changes)
 
 
 def _stats(report: Report, changes: int) -> list[str]:

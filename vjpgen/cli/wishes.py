@@ -29,6 +29,11 @@ class Wishes:
         """Whether files are changed."""
         return not (self.check or self.diff)
 
+    @property
+    def verb(self) -> str:
+        """What is done to files that differ."""
+        return "changed" if self.writes else "would change"
+
     def sink(self) -> Sink:
         """Return what takes the differences."""
         if self.diff:

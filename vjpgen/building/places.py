@@ -1,0 +1,70 @@
+"""All the places that the outcome of a build depends on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+
+from vjpgen.building.manifest import MANIFEST
+from vjpgen.building.plan import Job
+from vjpgen.building.projects import MARKER
+from vjpgen.building.sources import ProjectSources
+from vjpgen.building.stamp import own_places
+from vjpgen.building.walk import Folder
+
+_ABOVE = (MARKER, ".gitignore", "__init__.py", MANIFEST, os.path.join(".git", "config"))
+_BELOW = ("pyvenv.cfg", "__init__.py", MANIFEST)
+
+
+def places_of(
+    folders: Iterable[Folder], jobs: Iterable[Job], config: str | None
+) -> dict[str, list[str]]:
+    """Return the names that were looked at, present or not, by their folder; "" for any folder.
+
+    Args:
+        folders: every folder that was walked.
+        jobs: what was compiled.
+        config: the configuration that the command line names.
+    """
+    places = own_places()
+    walked = {folder.path: folder for folder in folders}
+    for path, folder in walked.items():
+        unwalked = [name for name in folder.below if os.path.join(path, name) not in walked]
+        marks = [os.path.join(name, mark) for name in unwalked for mark in _BELOW]
+        places[path] = [entry.name for entry in folder.entries] + [*folder.settings, *marks]
+    others = {*_above(walked), *_read(jobs), *([os.path.abspath(config)] if config else [])}
+    return {**places, "": sorted(others)}
+
+
+def _above(walked: Iterable[str]) -> Iterator[str]:
+    """Yield what could stand in the folders above those that were walked."""
+    known = set(walked)
+    starts = {path for path in known if os.path.dirname(path) not in known}
+    above = {
+        parent
+        for path in starts
+        for real in (path, os.path.realpath(path))
+        for parent in _parents(real)
+    }
+    for folder in above - known:
+        yield from (os.path.join(folder, name) for name in _ABOVE)
+        git = os.path.join(folder, ".git")
+        if not os.path.isdir(git):  # in a worktree a file; of a folder, only its being there counts
+            yield git
+
+
+def _parents(path: str) -> Iterator[str]:
+    while path != os.path.dirname(path):
+        path = os.path.dirname(path)
+        yield path
+
+
+def _read(jobs: Iterable[Job]) -> Iterator[str]:
+    """Yield where modules were looked for that sources import."""
+    seen: set[int] = set()
+    for job in jobs:
+        sources = job.siblings.sources
+        if isinstance(sources, ProjectSources) and id(sources) not in seen:
+            seen.add(id(sources))
+            for module in sources.texts:
+                yield from sources.paths(module)
