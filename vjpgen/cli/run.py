@@ -71,5 +71,5 @@ def command(
     if module is None and not os.path.exists(target):
         raise click.UsageError(f"{target}: no such file or folder")
     config = None if config is None else os.path.abspath(config)
-    settings = Settings(plain_on_error, config, quiet)
+    settings = Settings(plain_on_error, config, os.getcwd(), quiet)
     raise Launch(Program(target, module is not None, ctx.meta["program"], settings))

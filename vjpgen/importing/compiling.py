@@ -103,7 +103,7 @@ def tell(text: str) -> None:
 def _project(path: str, config_file: str, settings: Settings) -> Project:
     config = load_config(config_file) if config_file else Config()
     root = os.path.dirname(config_file or path)
-    return Project(root, os.getcwd() if settings.config else root, config)
+    return Project(root, settings.base if settings.config else root, config)
 
 
 def _compile(file: _File) -> Result:

@@ -97,7 +97,7 @@ def code_of(path: str, data: bytes, settings: Settings, *, named: bool = False) 
     """
     config_file, config = configuration(path, settings)
     cached = caching.cache_path(path, f"{sys.flags.optimize or ''}vjpgen")
-    key = _key(path, data, config_file, config, named)
+    key = _key(path, data, config, (config_file, settings.base, str(named)))
     kept = caching.load(cached, key)
     if kept is not None:
         return kept
@@ -117,7 +117,7 @@ def _generated(path: str, data: bytes, settings: Settings) -> Any:
     """Return the generated module of an annotated source with its rows; None to use the source."""
     config_file, config = configuration(path, settings)
     cached = caching.cache_path(path, "vjpgentext")
-    key = _key(path, data, config_file, config, False)
+    key = _key(path, data, config, (config_file, settings.base))
     kept = caching.load(cached, key)
     if kept is not None:
         return kept[0]
@@ -129,11 +129,6 @@ def _generated(path: str, data: bytes, settings: Settings) -> Any:
     return generated
 
 
-def _key(path: str, data: bytes, config_file: str, config: bytes, named: bool) -> bytes:
-    return caching.key(
-        path.encode(errors="surrogateescape"),
-        data,
-        config_file.encode(errors="surrogateescape"),
-        config,
-        bytes([named]),
-    )
+def _key(path: str, data: bytes, config: bytes, circumstances: tuple[str, ...]) -> bytes:
+    texts = (text.encode(errors="surrogateescape") for text in (path, *circumstances))
+    return caching.key(data, config, *texts)

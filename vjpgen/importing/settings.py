@@ -13,11 +13,13 @@ class Settings:
         plain_on_error: whether a module with errors is reported and imported plain; otherwise
             importing it raises `CompileError`.
         config: a configuration file that holds for every module; None for the nearest one.
+        base: the folder that the patterns of `config` start from.
         quiet: whether warnings and notes are left unsaid.
     """
 
     plain_on_error: bool = False
     config: str | None = None
+    base: str = ""
     quiet: bool = False
 
 
