@@ -219,3 +219,34 @@ def test_names_that_could_steer_a_terminal(folder: Folder, run: Run):
     assert result.exit_code == 0
     assert "Wrote a�[2J_vjp.py" in result.stderr
     assert "\x1b" not in run("check", "no\x1b[2J.py").stderr
+
+
+UNUSED = """\
+def square_fwd(x):
+    y = x * x
+    return y, (x, y)
+
+
+def square_bwd(residuals, y_t):
+    x, y = residuals
+    return (2 * x * y_t,)
+
+
+# custom-vjp: fwd=square_fwd
+# custom-vjp: bwd=square_bwd
+def square(x):
+    return x * x
+"""
+
+
+@pytest.mark.parametrize("row", [7, 11, 12])
+def test_a_suppression_stands_by_the_finding_or_by_its_annotation(
+    folder: Folder, run: Run, row: int
+):
+    rows = UNUSED.splitlines()
+    for code, left in (("VJP302", []), ("VJP303", ["VJP302", "VJP009"])):
+        text = [*rows[: row - 1], f"{rows[row - 1]}  # vjpgen: ignore[{code}]", *rows[row:]]
+        folder.write("model.py", "\n".join(text) + "\n")
+        for _ in range(2):  # the second time from the cache
+            found = json.loads(run("build", "--output-format", "json").stdout)
+            assert sorted(item["code"] for item in found) == sorted(left)

@@ -278,6 +278,18 @@ def test_a_path_that_is_not_there(run: Run):
     assert "nowhere: no such file or folder" in result.stderr
 
 
+def test_folders_that_cannot_be_watched(run: Run, monkeypatch: pytest.MonkeyPatch):
+    def fail(*paths: str, **options: object) -> Iterator[None]:
+        raise OSError("OS file watch limit reached")
+        yield
+
+    monkeypatch.setattr("watchfiles.watch", fail)
+    result = run("build", "--watch")
+    assert result.exit_code == 2
+    assert "OS file watch limit reached" in result.stderr
+    assert "WATCHFILES_FORCE_POLLING=1" in result.stderr
+
+
 def test_without_watchfiles(run: Run, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "watchfiles", None)
     result = run("build", "--watch")

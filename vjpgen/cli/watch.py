@@ -165,7 +165,7 @@ class Watcher:
         """Build, and again on each change, until the configuration changes."""
         view = self._view()
         with closing(_stream(view.roots)) as stream:
-            next(stream)  # from here on no change is missed
+            _start(stream)
             before = _signatures(view.outside)
             self._build(view)
             self.voice.say("Watching for changes; Ctrl-C ends")
@@ -270,6 +270,15 @@ def _stream(roots: tuple[str, ...]) -> Generator[Changes, Any, None]:
         yield_on_timeout=True,
         ignore_permission_denied=True,
     )
+
+
+def _start(stream: Generator[Changes, Any, None]) -> None:
+    """Begin to watch; from here on no change is missed."""
+    try:
+        next(stream)
+    except OSError as error:
+        advice = "with WATCHFILES_FORCE_POLLING=1 in the environment it looks at files in turn"
+        raise UsageError(f"the folders cannot be watched ({error}); {advice}") from error
 
 
 def _is_looked_at(path: str, root: str) -> bool:
