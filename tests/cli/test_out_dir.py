@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -483,6 +484,35 @@ def test_a_folder_inside_the_package(package: Folder, run: Run):
     assert _out(package, "elsewhere") == PACKAGE
 
 
+def test_without_a_project_file(package: Folder, run: Run):
+    (package.path / "pyproject.toml").unlink()
+    for paths in (["src"], ["src/pkg"], ["src/pkg/model.py", "src/pkg/plain.py"]):
+        assert run("build", *paths, *OUT).exit_code == 0
+        assert run("build", *paths, *OUT, "--check").exit_code == 0
+    assert _out(package) == PACKAGE
+
+
+def test_what_is_known_of_copies_follows_every_change(package: Folder, run: Run):
+    """Sizes and times that are the same do not hide a change."""
+    copy, source = package.path / "out/pkg/plain.py", package.path / "src/pkg/plain.py"
+    old = (1_600_000_000, 1_600_000_000)
+    os.utime(source, old)
+    run("build", *OUT)
+    os.utime(copy, old)
+    for _ in range(2):
+        assert run("build", *OUT, "--check").exit_code == 0
+    text = source.read_text()
+    copy.write_text(text.replace("model", "mOdel"))
+    os.utime(copy, old)
+    assert run("build", *OUT, "--check").exit_code == 1
+    assert "Restored" in run("build", *OUT).stderr
+    source.write_text(text.replace("model", "modeL"))
+    os.utime(source, old)
+    assert run("build", *OUT, "--check").exit_code == 1
+    assert run("build", *OUT).exit_code == 0
+    assert copy.read_text() == source.read_text()
+
+
 def test_modes_are_kept(package: Folder, run: Run):
     script = package.write("src/pkg/run.sh", "#!/bin/sh\n")
     script.chmod(0o755)
@@ -685,6 +715,45 @@ def test_a_copy_that_fails_is_reported_and_made_later(
     monkeypatch.setattr(os, "replace", real)
     assert run("build", *OUT).exit_code == 0
     assert _out(package) == PACKAGE
+
+
+def test_no_copy_is_made_that_cannot_be_recorded(
+    package: Folder, run: Run, monkeypatch: pytest.MonkeyPatch
+):
+    real = os.replace
+
+    def fail(old: str, new: str) -> None:
+        if new.endswith(".vjpgen-out"):
+            raise OSError(30, "Read-only file system")
+        real(old, new)
+
+    monkeypatch.setattr(os, "replace", fail)
+    result = run("build", *OUT, "--output-format", "json")
+    assert result.exit_code == 2
+    assert [item["code"] for item in json.loads(result.stdout)] == ["VJP902", "VJP902"]
+    assert _out(package) == ["pkg/model.py"]
+    monkeypatch.setattr(os, "replace", real)
+    _edit(package, "src/pkg/model.py")
+    assert run("build", *OUT).exit_code == 0
+    assert _out(package) == PACKAGE
+
+
+@pytest.mark.parametrize("seconds", [0.05, 0.1, 0.2, 0.3, 0.4])
+def test_a_killed_process_loses_nothing(package: Folder, run: Run, seconds: float):
+    for number in range(60):
+        package.write(f"src/pkg/c{number}.txt", str(number) * 1000)
+    command = [sys.executable, "-m", "vjpgen", "build", "--quiet", *OUT]
+    process = subprocess.Popen(command, cwd=package.path)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(seconds)
+    process.kill()
+    process.wait()
+    for number in range(60):
+        package.write(f"src/pkg/c{number}.txt", str(number) * 999)
+    result = run("build", *OUT)
+    assert result.exit_code == 0
+    assert "by hand" not in result.output
+    assert run("build", *OUT, "--check").exit_code == 0
 
 
 def test_files_of_a_folder_that_cannot_be_read_are_no_orphans(

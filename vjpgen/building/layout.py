@@ -114,6 +114,10 @@ class Mirrored:
         )
         return Place(path, shown, real, self.manifest.get(name))
 
+    def source_of(self, name: str, entry: Entry) -> str:
+        """Return the path of the source of a recorded file."""
+        return os.path.normpath(os.path.join(self.out.real, entry.root, name))
+
     def root_of(self, path: str, project: Project) -> str:
         """Return the folder that a file is imported from, seen from the mirror, with "/"."""
         root = self.roots.root(os.path.dirname(path), project)
