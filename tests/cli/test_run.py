@@ -190,6 +190,16 @@ def test_errors_in_a_module_are_raised_where_it_is_imported(folder: Folder):
     assert "vjpgen.importing.errors.CompileError: error[VJP101]" in done.stderr
 
 
+def test_an_error_in_a_rule_shows_the_program_alone(folder: Folder):
+    text = GOOD.replace("    (x_t,) = vjp_fn(y_t)\n", "    raise ValueError(y_t.shape)\n")
+    folder.write("script.py", text + SLOPE)
+    err = run("script.py").stderr
+    assert "ValueError: ()" in err
+    assert "JaxStackTraceBeforeTransformation" in err
+    files = {line.split('"')[1] for line in err.splitlines() if line.startswith("  File ")}
+    assert files == {str(folder.path / "script.py")}
+
+
 def test_errors_by_choice_leave_modules_plain(folder: Folder):
     folder.write("script.py", BAD + SLOPE)
     done = run("--plain-on-error", "script.py")

@@ -26,7 +26,7 @@ from vjpgen.building.cachedir import cache_folder
 from vjpgen.building.files import read, remove, write
 from vjpgen.building.index import Folders, Index
 from vjpgen.building.walk import Folder
-from vjpgen.compiler.fingerprint import fingerprint
+from vjpgen.fingerprint import fingerprint
 
 _DIGEST_SIZE = 32
 _LAYOUT = 2

@@ -100,7 +100,7 @@ def _guarded(run: Callable[[], None]) -> None:
         raise
     except BaseException as caught:
         error = caught
-    error.__traceback__ = _trimmed(error.__traceback__)
+    _trim(error, set())
     if isinstance(error, CompileError) and not _has_started(error.__traceback__):
         sys.stderr.write(f"{error}\n")
         raise SystemExit(1 if error.diagnostics else 2)
@@ -117,11 +117,23 @@ def _report(error: BaseException) -> None:
     sys.excepthook(type(error), error, error.__traceback__)
 
 
+def _trim(error: BaseException | None, seen: set[int]) -> None:
+    """Take the frames of ours out of an exception's traceback, and out of those behind it."""
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        error.__traceback__ = _trimmed(error.__traceback__)
+        _trim(error.__cause__, seen)
+        error = error.__context__
+
+
 def _trimmed(traceback: TracebackType | None) -> TracebackType | None:
     """The traceback without the frames that lead from vjpgen to the program and its modules."""
     kept: list[TracebackType] = []
     while traceback is not None:
-        if not traceback.tb_frame.f_code.co_filename.startswith(_OURS):
+        name = traceback.tb_frame.f_code.co_filename
+        if name == __file__:  # whatever led here, be it `python -m` or the installed command
+            kept.clear()
+        elif not name.startswith(_OURS):
             kept.append(traceback)
         traceback = traceback.tb_next
     trimmed: TracebackType | None = None

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 CODE = """
 import sys
-from vjpgen.compiler.fingerprint import fingerprint
+from vjpgen.fingerprint import fingerprint
 print(fingerprint(), *({"jax", "libcst", "importlib.metadata"} & sys.modules.keys()))
 """
 
