@@ -513,6 +513,16 @@ def test_what_is_known_of_copies_follows_every_change(package: Folder, run: Run)
     assert copy.read_text() == source.read_text()
 
 
+def test_a_data_file_that_changed_is_seen_where_nothing_is_annotated(folder: Folder):
+    folder.write("src/pkg/__init__.py", "")
+    folder.write("pyproject.toml", '[tool.vjpgen]\nout-dir = "out"\n')
+    for text in ("old", "new"):
+        folder.write("src/pkg/data.txt", text)
+        for _ in range(2):
+            subprocess.run([sys.executable, "-m", "vjpgen", "build", "-q"], check=True)
+        assert folder.read("out/pkg/data.txt") == text
+
+
 def test_modes_are_kept(package: Folder, run: Run):
     script = package.write("src/pkg/run.sh", "#!/bin/sh\n")
     script.chmod(0o755)

@@ -88,7 +88,7 @@ class Run:
     @property
     def can_be_stamped(self) -> bool:
         """Whether all that the outcome depends on is known: whole folders, built in place."""
-        in_place = all(job.file.project.out is None for job in self.jobs)
+        in_place = all(project.out is None for project in self.scope.projects.met())
         return in_place and all(os.path.isdir(path) for path in self.scope.paths)
 
 
