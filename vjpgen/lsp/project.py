@@ -76,9 +76,11 @@ class Workspace:
         source = classify(named_file(document.path, shown, project), document.data)
         if not isinstance(source, Source):
             return None
-        known = self._of(root)
         try:
-            return plan([source], known.packages, known.neighbourhoods, known.layouts)[0]
+            return _planned(source, self._of(root))
+        except ConfigError as error:
+            self._tell(error)
+            return _planned(source, _lone(self._of(root).projects, project.root))
         except UsageError as error:
             self._tell(error)
             return None
@@ -98,15 +100,10 @@ class Workspace:
 
     def _of(self, root: str) -> _Known:
         if root not in self._known:
-            projects, packages = self._projects(root), Packages()
+            projects = self._projects(root)
             # A lone file's folder may be anyone's home: it is not walked.
-            scanned = {} if root in self.folders else {root: Gathered()}
-            self._known[root] = _Known(
-                projects,
-                packages,
-                Neighbourhoods(projects, packages, scanned),
-                Layouts(packages),
-            )
+            is_open = root in self.folders
+            self._known[root] = _whole(projects) if is_open else _lone(projects, root)
         return self._known[root]
 
     def _projects(self, root: str) -> Projects:
@@ -130,6 +127,22 @@ class Workspace:
         if str(error) not in self._reported:
             self._reported.add(str(error))
             self._report(str(error))
+
+
+def _planned(source: Source, known: _Known) -> Job:
+    return plan([source], known.packages, known.neighbourhoods, known.layouts)[0]
+
+
+def _whole(projects: Projects) -> _Known:
+    packages = Packages()
+    return _Known(projects, packages, Neighbourhoods(projects, packages, {}), Layouts(packages))
+
+
+def _lone(projects: Projects, root: str) -> _Known:
+    """The same, but for the files of one folder that is not walked."""
+    packages = Packages()
+    neighbourhoods = Neighbourhoods(projects, packages, {root: Gathered()})
+    return _Known(projects, packages, neighbourhoods, Layouts(packages))
 
 
 def _stamp(folder: str, config_file: str | None) -> Stamp:
