@@ -47,6 +47,11 @@ def _of_file(file: Found, neighbourhoods: Neighbourhoods) -> Iterator[Diagnostic
         data = read(file.path)
     except OSError:  # `gather` has reported it
         return
+    yield from noted(file, data, neighbourhoods)
+
+
+def noted(file: Found, data: bytes, neighbourhoods: Neighbourhoods) -> Iterator[Diagnostic]:
+    """Yield what is to be said of one file that is not annotated, whose bytes are these."""
     suffix = file.project.config.suffix
     found = plain_imports(data, file.shown, neighbourhoods.seen_from(file), suffix)
     result = Result(output=b"", diagnostics=found)

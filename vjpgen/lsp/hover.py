@@ -135,7 +135,7 @@ def _defaults(view: View, facts: Facts) -> Iterator[str]:
         text = text_of(name)
         if name in facts.annotation.keys or text is None:
             continue
-        policy = view.job.options.missing if name == "missing" and view.job else None
+        policy = view.policy if name == "missing" else None
         default = f"`{policy}`, as configured" if policy else f"{text.default} (default)"
         yield f"- `{name}`: {default}"
 

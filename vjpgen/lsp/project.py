@@ -19,10 +19,13 @@ from vjpgen.building.gather import (
     named_file,
 )
 from vjpgen.building.layout import Layouts
+from vjpgen.building.plain import is_wanted, noted
 from vjpgen.building.plan import Job, plan
 from vjpgen.building.projects import MARKER, Packages, Project, Projects, common_root
 from vjpgen.building.siblings import Neighbourhoods
+from vjpgen.building.walk import Found
 from vjpgen.config import Config, ConfigError
+from vjpgen.diagnostics import Diagnostic
 from vjpgen.lsp.document import Document
 
 Report = Callable[[str], None]
@@ -61,8 +64,8 @@ class Workspace:
         self._known = {}
         self._stamps = {}
 
-    def job(self, document: Document) -> Job | None:
-        """What to compile for a buffer; None where the commands would pass its file over."""
+    def job(self, document: Document) -> Job | tuple[Diagnostic, ...]:
+        """What to compile for a buffer; where nothing is, what else there is to say about it."""
         folder = os.path.dirname(document.path)
         if self._stamps.get(folder) != (stamp := _stamp(folder, self._config_file)):
             if folder in self._stamps:
@@ -71,19 +74,17 @@ class Workspace:
         root = self._root(document.path)
         project = self._project(folder, root)
         if is_excluded(document.path, project):
-            return None
+            return ()
         shown = os.path.relpath(document.path, project.root)
-        source = classify(named_file(document.path, shown, project), document.data)
-        if not isinstance(source, Source):
-            return None
+        file = named_file(document.path, shown, project)
         try:
-            return _planned(source, self._of(root))
+            return _planned(file, document.data, self._of(root))
         except ConfigError as error:
             self._tell(error)
-            return _planned(source, _lone(self._of(root).projects, project.root))
+            return _planned(file, document.data, _lone(self._of(root).projects, project.root))
         except UsageError as error:
             self._tell(error)
-            return None
+            return ()
 
     def roots(self, path: str) -> tuple[str, ...]:
         """The folders that absolute imports of a file may start from, the likeliest first."""
@@ -129,8 +130,13 @@ class Workspace:
             self._report(str(error))
 
 
-def _planned(source: Source, known: _Known) -> Job:
-    return plan([source], known.packages, known.neighbourhoods, known.layouts)[0]
+def _planned(file: Found, data: bytes, known: _Known) -> Job | tuple[Diagnostic, ...]:
+    kind = classify(file, data)
+    if isinstance(kind, Source):
+        return plan([kind], known.packages, known.neighbourhoods, known.layouts)[0]
+    if kind is None and is_wanted(file.project):
+        return tuple(noted(file, data, known.neighbourhoods))
+    return ()
 
 
 def _whole(projects: Projects) -> _Known:

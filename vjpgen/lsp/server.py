@@ -159,10 +159,8 @@ class Server(LanguageServer):
         )
 
     def _found(self, document: Document) -> list[types.Diagnostic]:
-        view = self._view(document)
-        shown = view.job.file.shown if view.job is not None else ""
-        own = (item for item in view.findings if item.filename == shown)
-        return [convert.diagnostic(document, item, self.client) for item in own]
+        found = self._view(document).findings
+        return [convert.diagnostic(document, item, self.client) for item in found]
 
     def _deliver(self, document: Document, done: Future[list[types.Diagnostic]]) -> None:
         """Publish, unless the buffer has changed meanwhile."""

@@ -28,14 +28,14 @@ class View:
 
     Args:
         document: its text.
-        job: how the commands would compile it; None where they would pass it over.
+        job: how the commands would compile it; where they would not, what they would say.
         roots: the folders that its absolute imports may start from.
         read: gives the text of another file by its absolute path, or None.
         last_tree: the tree of the buffer when it last had one.
     """
 
     document: Document
-    job: Job | None
+    job: Job | tuple[Diagnostic, ...]
     roots: tuple[str, ...]
     read: ReadFile
     last_tree: ast.Module | None = None
@@ -43,15 +43,20 @@ class View:
     @cached_property
     def findings(self) -> tuple[Diagnostic, ...]:
         """What `vjpgen check` would show for the buffer."""
-        return () if self.job is None else compile_job(self.job).diagnostics
+        return compile_job(self.job).diagnostics if isinstance(self.job, Job) else self.job
 
     @cached_property
     def inspection(self) -> Inspection | None:
         """What the compiler knows of its rules; None where it does not parse."""
         job = self.job
-        if job is None:
+        if not isinstance(job, Job):
             return None
         return inspect_source(job.data, job.file.shown, job.options, job.siblings)
+
+    @property
+    def policy(self) -> str | None:
+        """What becomes of missing tangents where an annotation does not say it."""
+        return self.job.options.missing if isinstance(self.job, Job) else None
 
     @cached_property
     def tree(self) -> ast.Module | None:
