@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -62,6 +63,7 @@ class Tree:
 
     def write(self, root: Path) -> None:
         """Write the tree below `root`."""
+        root.mkdir()
         (root / "pyproject.toml").write_text('[project]\nname = "tree"\nversion = "1"\n')
         plain = "".join(_PLAIN_FUNCTION.format(index) for index in range(12))
         annotated = Path(models.__file__).read_text() + plain
@@ -81,14 +83,14 @@ class Comparison:
         seconds: how long it took.
         against: what it is compared with.
         baseline: how long that took.
-        goal: what the ratio may be at most.
+        goal: what the ratio may be at most; None where there is no goal.
     """
 
     figure: str
     seconds: float
     against: str
     baseline: float
-    goal: float
+    goal: float | None
 
     @property
     def ratio(self) -> float:
@@ -96,63 +98,102 @@ class Comparison:
         return self.seconds / self.baseline
 
 
-def compare(tree: Tree, repeat: int, codemod: bool) -> list[Comparison]:
+@dataclasses.dataclass(frozen=True)
+class Spent:
+    """What each command took on one tree, in seconds, and how much it had to read.
+
+    Args:
+        tree: the tree.
+        size: the bytes of its sources.
+        seconds: by the name of the command.
+    """
+
+    tree: Tree
+    size: int
+    seconds: dict[str, float]
+
+
+def measure(tree: Tree, repeat: int, codemod: bool) -> Spent:
     """Measure the command line on `tree`, all commands in turn in each round.
 
     Args:
         tree: what to build.
         repeat: the number of rounds.
-        codemod: also compare with `libcst.tool codemod`, which takes long.
+        codemod: also run `libcst.tool codemod`, which takes long.
     """
     with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
+        root, cache = Path(folder, "sources"), Path(folder, "cache")
         tree.write(root)
-        rounds = [_round(root, tree) for _ in range(repeat)]
-        spent = {name: statistics.median(each[name] for each in rounds) for name in rounds[0]}
-        found = _comparisons(tree, spent)
+        size = sum(path.stat().st_size for path in root.rglob("*.py"))
+        rounds = [_round(root, cache, tree) for _ in range(repeat)]
+        seconds = {name: statistics.median(each[name] for each in rounds) for name in rounds[0]}
         if codemod:
             _remove_generated(root)
-            first, slow = spent["first"], _codemod(root)
-            found.append(Comparison(found[-1].figure, first, "libcst.tool codemod", slow, 0.1))
-        return found
+            seconds["codemod"] = _codemod(root)
+        return Spent(tree, size, seconds)
 
 
-def _comparisons(tree: Tree, spent: dict[str, float]) -> list[Comparison]:
-    floor = 8 * spent["pass"] + spent["walk"]
-    return [
-        Comparison("vjpgen --version", spent["version"], "python -c pass", spent["pass"], 4.0),
+def comparisons(spent: Spent) -> list[Comparison]:
+    """Compare each figure with what any program would have to do in its place."""
+    seconds, title = spent.seconds, spent.tree.title
+    floor = 8 * seconds["pass"] + seconds["walk"]
+    against_libcst = "read all, libcst parse and print the annotated"
+    found = [
+        Comparison("vjpgen --version", seconds["version"], "python -c pass", seconds["pass"], 4.0),
         Comparison(
-            f"vjpgen build, nothing to do ({tree.title})",
-            spent["again"],
+            f"vjpgen build, nothing to do ({title})",
+            seconds["again"],
             "8 x python -c pass + walk and stat",
             floor,
             1.0,
         ),
         Comparison(
-            f"vjpgen build, first time ({tree.title})",
-            spent["first"],
-            "read all, libcst parse and print the annotated",
-            spent["libcst"],
+            f"vjpgen build, one file changed ({title})",
+            seconds["one"],
+            "import libcst + walk and stat",
+            seconds["import"] + seconds["walk"],
+            None,
+        ),
+        Comparison(
+            f"vjpgen build, first time ({title})",
+            seconds["first"],
+            against_libcst,
+            seconds["libcst"],
             1.5,
         ),
     ]
+    if "codemod" in seconds:
+        first, slow = seconds["first"], seconds["codemod"]
+        found.append(Comparison(found[-1].figure, first, "libcst.tool codemod", slow, 0.1))
+    return found
 
 
-def _round(root: Path, tree: Tree) -> dict[str, float]:
+def _round(root: Path, cache: Path, tree: Tree) -> dict[str, float]:
     _remove_generated(root)
+    shutil.rmtree(cache, ignore_errors=True)
     vjpgen = _vjpgen()
+    environment = {**os.environ, "VJPGEN_CACHE_DIR": str(cache)}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed program has its bytecode
+
+    def run(*command: str) -> float:
+        return _run(*command, environment=environment)
+
     spent = {
-        "pass": _run(sys.executable, "-c", "pass"),
-        "version": _run(*vjpgen, "--version"),
-        "libcst": _run(sys.executable, "-c", _READ_AND_PRINT, str(root)),
-        "first": _run(*vjpgen, "build", str(root)),
+        "pass": run(sys.executable, "-c", "pass"),
+        "import": run(sys.executable, "-c", "import libcst"),
+        "version": run(*vjpgen, "--version"),
+        "libcst": run(sys.executable, "-c", _READ_AND_PRINT, str(root)),
+        "first": run(*vjpgen, "build", str(root)),
     }
     assert len(_generated(root)) == tree.annotated
-    return {
-        **spent,
-        "again": _run(*vjpgen, "build", str(root)),
-        "walk": _timed(lambda: _walk(root)),
-    }
+    spent |= {"again": run(*vjpgen, "build", str(root)), "walk": _timed(lambda: _walk(root))}
+    changed = next(root.rglob("module_0.py"))
+    before = changed.read_bytes()
+    changed.write_bytes(before + b"\n\nCHANGED = True\n")
+    spent["one"] = run(*vjpgen, "build", str(root))
+    assert b"CHANGED" in changed.with_name("module_0_vjp.py").read_bytes()
+    changed.write_bytes(before)
+    return spent
 
 
 def _vjpgen() -> list[str]:
@@ -167,9 +208,11 @@ def _codemod(root: Path) -> float:
     return _run(*tool, "no_op.NoOp", str(root / "tree"), cwd=root)
 
 
-def _run(*command: str, cwd: Path | None = None) -> float:
+def _run(
+    *command: str, cwd: Path | None = None, environment: dict[str, str] | None = None
+) -> float:
     start = time.perf_counter()
-    process = subprocess.run(command, cwd=cwd, capture_output=True, text=True)
+    process = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
     spent = time.perf_counter() - start
     assert process.returncode == 0, process.stderr
     return spent

@@ -6,13 +6,23 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tests.benchmarks.command_line import Comparison
+from tests.benchmarks.command_line import Comparison, Spent, comparisons
 from tests.benchmarks.measure import EAGER, FIRST, STEP, Program, Report
 from tests.benchmarks.variants import FLAX, GENERATED, HAND, VARIANTS, Workload
 
 Rows = list[list[str]]
 _HEADER = ["workload", "figure", *VARIANTS, f"generated / {FLAX}", f"generated / {HAND}", "goal"]
 _COMMANDS = ["command", "time", "against", "its time", "ratio", "goal"]
+_GROWTH = [
+    "tree",
+    "sources",
+    "nothing to do",
+    "one file changed",
+    "first time",
+    "read all, libcst parse and print",
+    "nothing to do, a file",
+    "first time, a file",
+]
 
 
 def device_table(reports: Mapping[Workload, Report]) -> Rows:
@@ -27,22 +37,28 @@ def device_table(reports: Mapping[Workload, Report]) -> Rows:
     return rows
 
 
-def command_table(comparisons: Sequence[Comparison]) -> Rows:
-    """One row a command."""
-    return [
-        _COMMANDS,
-        *(
-            [
-                each.figure,
-                f"{each.seconds:.3f} s",
-                each.against,
-                f"{each.baseline:.3f} s",
-                f"{each.ratio:.2f}",
-                f"<= {each.goal:g}",
-            ]
-            for each in comparisons
-        ),
-    ]
+def command_table(spent: Sequence[Spent]) -> Rows:
+    """One row a command and tree; what does not depend on the tree, once."""
+    found = {each.figure + each.against: each for tree in spent for each in comparisons(tree)}
+    return [_COMMANDS, *(_command_row(each) for each in found.values())]
+
+
+def _command_row(each: Comparison) -> list[str]:
+    goal = "" if each.goal is None else f"<= {each.goal:g}"
+    times = [f"{each.seconds:.3f} s", each.against, f"{each.baseline:.3f} s"]
+    return [each.figure, *times, f"{each.ratio:.2f}", goal]
+
+
+def growth_table(spent: Sequence[Spent]) -> Rows:
+    """One row a tree: what each build takes as the tree grows, and what it takes for a file."""
+    rows = [_GROWTH]
+    for each in sorted(spent, key=lambda each: each.tree.files):
+        files = each.tree.files
+        times = [each.seconds[name] for name in ("again", "one", "first", "libcst")]
+        per_file = [f"{1e6 * each.seconds[name] / files:.0f} us" for name in ("again", "first")]
+        size = f"{each.size / 1e6:.1f} MB"
+        rows.append([each.tree.title, size, *(f"{time:.3f} s" for time in times), *per_file])
+    return rows
 
 
 def same_operations(programs: Mapping[str, Program]) -> bool:
@@ -50,7 +66,7 @@ def same_operations(programs: Mapping[str, Program]) -> bool:
     return programs[GENERATED].operations == programs[HAND].operations
 
 
-def as_data(reports: Mapping[Workload, Report], comparisons: Sequence[Comparison]) -> Any:
+def as_data(reports: Mapping[Workload, Report], spent: Sequence[Spent]) -> Any:
     """All that was measured, for a JSON file."""
     return {
         "workloads": [
@@ -67,7 +83,12 @@ def as_data(reports: Mapping[Workload, Report], comparisons: Sequence[Comparison
             }
             for workload, report in reports.items()
         ],
-        "commands": [dataclasses.asdict(each) | {"ratio": each.ratio} for each in comparisons],
+        "commands": [
+            dataclasses.asdict(each) | {"ratio": each.ratio}
+            for tree in spent
+            for each in comparisons(tree)
+        ],
+        "trees": [dataclasses.asdict(each) for each in spent],
     }
 
 
