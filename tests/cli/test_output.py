@@ -7,6 +7,7 @@ import io
 import pytest
 
 from vjpgen.cli.output import Progress, Voice, wants_color
+from vjpgen.cli.wishes import _print
 
 
 class _Terminal(io.StringIO):
@@ -57,3 +58,11 @@ def test_colors(
         monkeypatch.setenv(name, value)
     assert wants_color(_Terminal()) == on_terminal
     assert wants_color(io.StringIO()) == in_pipe
+
+
+def test_a_difference_on_a_terminal_does_not_steer_it(monkeypatch: pytest.MonkeyPatch):
+    text = "+a\x1b[2J\n \tb\r\n"
+    for stream, printed in ((_Terminal(), "+a\ufffd[2J\n     b\n"), (io.StringIO(), text)):
+        monkeypatch.setattr("sys.stdout", stream)
+        _print(text)
+        assert stream.getvalue() == printed

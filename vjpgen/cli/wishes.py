@@ -49,5 +49,5 @@ class Wishes:
 
 def _print(text: str) -> None:
     if sys.stdout.isatty():
-        text = "".join(f"{shown(line)}\n" for line in split_lines(text.removesuffix("\n")))
-    click.echo(text, nl=False)
+        text = "\n".join(map(shown, split_lines(text)))
+    click.echo(text, nl=False, color=True)  # as it is: it may be meant for `patch`
