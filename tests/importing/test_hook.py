@@ -10,6 +10,7 @@ import inspect
 import io
 import linecache
 import pickle
+import runpy
 import sys
 import threading
 import tokenize
@@ -427,3 +428,19 @@ def test_a_hook_in_front_that_asks_python_alone_is_noticed(folder: Folder):
     with pytest.warns(PlainImportWarning, match="model was loaded past vjpgen's hook"):
         hook.uninstall()
     assert hooks() == []
+
+
+def test_a_package_that_installs_the_hook_for_itself(folder: Folder):
+    hook = "with vjpgen.install_import_hook(__name__):\n    from pkg.model import scale\n"
+    folder.write("pkg/__init__.py", f"import vjpgen\n\n{hook}")
+    folder.write("pkg/model.py")
+    assert slope(importlib.import_module("pkg")) == 6
+    assert hooks() == []
+
+
+def test_a_module_that_is_also_run(folder: Folder, hooked: Hooked):
+    folder.write("model.py", GOOD + "NAME = __name__\n")
+    with vjpgen.install_import_hook("model"):
+        found = runpy.run_module("model")
+    assert float(jax.grad(found["scale"])(1.0)) == 6
+    assert found["NAME"] == "model"

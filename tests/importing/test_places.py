@@ -8,6 +8,7 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import CodeType
 from typing import Any
@@ -97,6 +98,26 @@ def test_code_that_another_hook_made_is_placed_alike(name: str):
             assert spots(mine) == spots(theirs)
         else:
             assert set(spots(mine)) == set(spots(theirs))
+
+
+def deep(frames: int, call: Callable[[], Any]) -> Any:
+    return deep(frames - 1, call) if frames else call()
+
+
+def test_code_that_is_nested_too_deeply_for_a_tree():
+    data = b"x = (" + b"\n+".join([b"y"] * 300) + b")\n"
+    generated = (b"# first\n" + data, (-1, *range(1, 301)))
+    right = list(compile(data, "name", "exec").co_positions())
+
+    def parses(frames: int) -> bool:
+        with suppress(RecursionError):
+            return bool(deep(frames, lambda: ast.parse(data)))
+        return False
+
+    frames = [frames for frames in range(0, sys.getrecursionlimit(), 25) if parses(frames + 25)]
+    assert len(frames) > 10
+    for each in frames:
+        assert list(deep(each, lambda: to_code("name", data, generated)).co_positions()) == right
 
 
 def test_every_node_has_a_place_that_python_accepts():

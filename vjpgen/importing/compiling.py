@@ -17,7 +17,7 @@ from vjpgen.compiler.source import decode, split_lines
 from vjpgen.config import Config, ConfigError, load_config
 from vjpgen.diagnostics import Diagnostic, render_text
 from vjpgen.importing.errors import CompileError
-from vjpgen.importing.places import Places, move_tree
+from vjpgen.importing.places import Places, move_code, move_tree
 from vjpgen.importing.settings import Settings
 
 Generated = tuple[bytes, tuple[int, ...]]
@@ -85,8 +85,12 @@ def to_code(path: str, data: bytes, generated: Generated) -> CodeType:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         tree = ast.parse(generated[0], path)
-    move_tree(tree, places(data, generated))
-    return compile(tree, path, "exec", dont_inherit=True)
+    where = places(data, generated)
+    move_tree(tree, where)
+    try:
+        return compile(tree, path, "exec", dont_inherit=True)
+    except RecursionError:  # Python takes deeper text than trees
+        return move_code(compile(generated[0], path, "exec", dont_inherit=True), where)
 
 
 def places(data: bytes, generated: Generated) -> Places:
