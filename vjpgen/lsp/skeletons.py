@@ -18,10 +18,11 @@ from dataclasses import dataclass
 
 from vjpgen.compiler.classes import resolved_path
 from vjpgen.compiler.facts import Facts
-from vjpgen.compiler.references import Reference
+from vjpgen.compiler.references import SAME_SIGNATURE, Reference
 from vjpgen.compiler.scopes import Scope, module_of, own_nodes, visible_names
 from vjpgen.compiler.targets import Target
 from vjpgen.compiler.text import bracketed, render
+from vjpgen.compiler.values import dotted
 
 _VJPS = {"jax.vjp", "flax.linen.vjp"}
 _STATIC_TYPES = {"bool", "str", "int", "bytes", "type", "Callable", "DTypeLike", "DType", "Dtype"}
@@ -92,9 +93,17 @@ def free_name(facts: Facts, key: str) -> str:
 
 
 def can_be_written(facts: Facts) -> bool:
-    """Whether the function is one that skeletons are right for."""
-    signature = facts.signature
-    return facts.keeps_signature and signature.vararg not in facts.nondiff
+    """Whether the function is one that skeletons are right for: it is called as its `def` says."""
+    decorators = (_partial_of(node) or node for node in facts.node.decorator_list)
+    called = (node.func if isinstance(node, ast.Call) else node for node in decorators)
+    names = ((dotted(node) or "").rpartition(".")[2] for node in called)
+    return facts.signature.vararg not in facts.nondiff and all(n in SAME_SIGNATURE for n in names)
+
+
+def _partial_of(node: ast.expr) -> ast.expr | None:
+    """What `partial(jax.jit, static_argnums=0)` is a form of."""
+    is_partial = isinstance(node, ast.Call) and (dotted(node.func) or "").endswith("partial")
+    return node.args[0] if is_partial and isinstance(node, ast.Call) and node.args else None
 
 
 def slots(facts: Facts) -> tuple[str, ...]:
