@@ -117,6 +117,8 @@ def has_annotation(data: bytes) -> bool:
     """
     if b"custom-vjp" in data:
         return True
+    if b"vjp" not in data.lower():  # twenty times as fast as the expressions
+        return False
     return _VJP.search(data) is not None and _ALIKE_BYTES.search(data) is not None
 
 
