@@ -8,7 +8,8 @@ is the n-th `def` of the other.
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import libcst as cst
@@ -44,8 +45,9 @@ def attach(
         groups = _adjacent(lines, own_lines)
         sites.extend(Site(group, node) for group in groups[:1])
         findings.extend(_second(source, node, group) for group in groups[1:])
-    for group in _adjacent(list(by_row.values()), own_lines):
-        findings.append(_unattached(source, tree, group))
+    groups = _adjacent(list(by_row.values()), own_lines)
+    statements = _statements(tree) if groups else {}
+    findings.extend(_unattached(source, statements, group) for group in groups)
     return tuple(sites), tuple(findings)
 
 
@@ -73,8 +75,22 @@ def _cst_definitions(node: cst.CSTNode) -> Iterator[cst.FunctionDef]:
                 yield from _cst_definitions(child)
 
 
-def first_row(node: Definition | ast.stmt) -> int:
-    """The row that a statement begins in, its decorators included."""
+def opening_row(source: Source, node: ast.stmt) -> int:
+    """The row that a statement begins in, with the `@` of its first decorator."""
+    decorators: list[ast.expr] = getattr(node, "decorator_list", [])
+    return decorator_row(source, decorators[0]) if decorators else node.lineno
+
+
+def decorator_row(source: Source, decorator: ast.expr) -> int:
+    """The row of a decorator's `@`, which may stand above: `@(` and the rest on the next line."""
+    row = decorator.lineno
+    while row > 1 and not source.line(row).lstrip().startswith("@"):
+        row -= 1
+    return row
+
+
+def first_row(node: ast.stmt) -> int:
+    """The row that a statement begins in, its decorators included, as `ast` has it."""
     decorators = getattr(node, "decorator_list", [])
     return min([node.lineno, *(decorator.lineno for decorator in decorators)])
 
@@ -83,11 +99,11 @@ def _rows(
     source: Source, module: cst.Module, concrete: cst.FunctionDef, node: Definition
 ) -> Iterator[int]:
     """The rows of the comments that belong to a function, as libcst assigns them."""
-    starts = [decorator.lineno for decorator in node.decorator_list]
+    starts = [decorator_row(source, decorator) for decorator in node.decorator_list]
     above: Sequence[cst.EmptyLine] = concrete.leading_lines
     if module.body and concrete is module.body[0]:
         above = [*module.header, *above]
-    regions = [(above, first_row(node))]
+    regions = [(above, opening_row(source, node))]
     for decorator, row in zip(concrete.decorators, starts, strict=True):
         regions.append((decorator.leading_lines, row))
     if starts:
@@ -114,7 +130,7 @@ def _signature_row(source: Source, concrete: cst.FunctionDef, node: Definition) 
             yield node.end_lineno
     elif isinstance(suite, cst.IndentedBlock) and suite.header.comment is not None:
         value = suite.header.comment.value
-        for row in range(first_row(node.body[0]) - 1, node.lineno - 1, -1):
+        for row in range(opening_row(source, node.body[0]) - 1, node.lineno - 1, -1):
             line = source.line(row).strip()
             if line.endswith(value.rstrip()) and line != value.rstrip():
                 yield row
@@ -143,16 +159,18 @@ def _second(source: Source, node: Definition, group: tuple[Comment, ...]) -> Dia
     )
 
 
-def _unattached(source: Source, tree: ast.Module, group: tuple[Comment, ...]) -> Diagnostic:
+def _unattached(
+    source: Source, statements: Mapping[int, ast.stmt], group: tuple[Comment, ...]
+) -> Diagnostic:
     """Why an annotation belongs to no function."""
     last = group[-1]
-    statement = _statement_after(tree, last.row if last.own_line else last.row - 1)
+    statement = _statement_after(statements, last.row if last.own_line else last.row - 1)
     own_function = (
         statement is not None
         and isinstance(statement, ast.Assign | ast.AnnAssign | ast.Return | ast.Expr)
         and any(isinstance(node, ast.Lambda) for node in ast.walk(statement))
     )
-    between = range(last.row + 1, first_row(statement)) if statement else range(0)
+    between = range(last.row + 1, opening_row(source, statement)) if statement else range(0)
     blank = any(not source.line(row).strip() for row in between)
     if statement is not None and own_function and not blank:
         return at_node(
@@ -174,7 +192,17 @@ def _unattached(source: Source, tree: ast.Module, group: tuple[Comment, ...]) ->
     return Diagnostic("VJP005", what, source.filename, span, help_)
 
 
-def _statement_after(tree: ast.Module, row: int) -> ast.stmt | None:
+def _statements(tree: ast.Module) -> dict[int, ast.stmt]:
+    """The first statement that begins in each row, in the order of the rows."""
+    found: dict[int, ast.stmt] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.stmt):
+            found.setdefault(first_row(node), node)
+    return dict(sorted(found.items()))
+
+
+def _statement_after(statements: Mapping[int, ast.stmt], row: int) -> ast.stmt | None:
     """The first statement that begins below a row."""
-    below = (n for n in ast.walk(tree) if isinstance(n, ast.stmt) and first_row(n) > row)
-    return min(below, key=first_row, default=None)
+    rows = tuple(statements)
+    index = bisect_right(rows, row)
+    return statements[rows[index]] if index < len(rows) else None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Mapping
 
-from vjpgen.compiler.attach import Definition, first_row
+from vjpgen.compiler.attach import Definition, opening_row
 from vjpgen.compiler.edits import Edit
 from vjpgen.compiler.lower import Lowered
 from vjpgen.compiler.source import Source
@@ -63,7 +63,7 @@ def added_import(source: Source, tree: ast.Module, line: str) -> Edit:
 
 def _before_first(source: Source, statement: ast.stmt, line: str) -> Edit:
     """In front of the first statement and the comments that touch it."""
-    row = first_row(statement)
+    row = opening_row(source, statement)
     while row > 1 and source.line(row - 1).lstrip().startswith("#"):
         row -= 1
     row = max(row, _first_free_row(source))

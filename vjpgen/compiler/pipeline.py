@@ -124,9 +124,10 @@ def _edits(
 
 def _emit(source: Source, edits: list[Edit], options: Options) -> tuple[bytes, list[Edit]]:
     """The generated module, and the edits with the header's among them."""
+    edits = [replace(edit, text=source.encodable(edit.text)) for edit in edits]
     body = source.encode(apply(source.text, edits))
     header = render_header(options.origin, body).replace("\n", source.newline)
-    header = header.encode(source.encoding, "backslashreplace").decode(source.encoding)
+    header = source.encodable(header)
     preamble = source.data[: preamble_length(source.data)].removeprefix(source.bom)
     start = len(preamble.decode(source.encoding))
     edits = [Edit(start, start, header), *edits]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import libcst as cst
 
+from vjpgen.compiler.nesting import is_too_deep
 from vjpgen.compiler.source import Source, decode
 from vjpgen.compiler.tokens import Comment, read_comments
 from vjpgen.diagnostics import WHOLE_FILE, Diagnostic, Span
@@ -36,6 +37,8 @@ def read(data: bytes, filename: str) -> Parsed | Diagnostic | None:
         return _does_not_parse(filename, error)
     if not any(c.is_annotation or c.looks_like_annotation for c in comments):
         return None
+    if is_too_deep(source, tree):
+        return too_deep(filename)
     module = _concrete(source)
     if isinstance(module, str):
         return not_carried(filename, module)

@@ -107,6 +107,21 @@ class Scope:
                 declared.update(dict.fromkeys(node.names, kind))
         return declared
 
+    @cached_property
+    def declared_within(self) -> frozenset[str]:
+        """Names that any code in this scope declares `global`."""
+        declared = (n for n in statements(self.node.body) if isinstance(n, ast.Global))
+        return frozenset(name for node in declared for name in node.names)
+
+    @cached_property
+    def is_open(self) -> bool:
+        """Whether any code in this scope may bind names that it does not show."""
+        return any(
+            (isinstance(node, ast.Name) and node.id in ("globals", "exec"))
+            or (isinstance(node, ast.ImportFrom) and node.names[0].name == "*")
+            for node in ast.walk(self.node)
+        )
+
     @property
     def has_star_import(self) -> bool:
         return "*" in self.bindings
@@ -220,14 +235,7 @@ def _provided_otherwise(name: str, module: Scope) -> bool:
         return True
     if name in ("__file__", "__name__", "__doc__", "__spec__", "__loader__", "__package__"):
         return True
-    for node in ast.walk(module.node):
-        if isinstance(node, ast.Global) and name in node.names:
-            return True
-        if isinstance(node, ast.Name) and node.id in ("globals", "exec"):
-            return True
-        if isinstance(node, ast.ImportFrom) and node.names[0].name == "*":
-            return True
-    return False
+    return module.is_open or name in module.declared_within
 
 
 def _bindings(node: ScopeNode) -> Iterator[tuple[str, Binding]]:

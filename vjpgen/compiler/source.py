@@ -52,7 +52,13 @@ class Source:
 
     def encode(self, text: str) -> bytes:
         """Text in the file's own encoding, its BOM in front."""
-        return self.bom + text.encode(self.encoding, errors="backslashreplace")
+        return self.bom + text.encode(self.encoding)
+
+    def encodable(self, text: str) -> str:
+        """Text as the file's encoding can hold it; a string literal still means the same."""
+        if text.isascii():
+            return text
+        return text.encode(self.encoding, errors="backslashreplace").decode(self.encoding)
 
     def offset(self, position: Position) -> int:
         """Where a position lies in the text."""
