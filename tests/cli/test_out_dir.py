@@ -164,7 +164,7 @@ def test_the_configuration_names_the_folder(
 ):
     package.write("pyproject.toml", '[tool.vjpgen]\nout-dir = "made/here"\npaths = ["src"]\n')
     monkeypatch.chdir(package.path / "src" / "pkg")
-    assert run("build").exit_code == 0
+    assert "Wrote ../../made/here/pkg/model.py" in run("build").stderr
     assert _out(package, "made/here") == PACKAGE
     assert run("build", "--check").exit_code == 0
     assert run("build", "--check", "--out-dir", "../../other").exit_code == 1
@@ -606,6 +606,10 @@ def test_modules_beside_their_sources_are_part_of_the_package(package: Folder, r
     assert package.read("out/pkg/model_vjp.py") == beside
     assert run("build", *OUT, "--check").exit_code == 0
     assert run("build", "--check").exit_code == 0
+    package.write("src/pkg/model.py", PLAIN)
+    assert run("build", *OUT).exit_code == 0
+    assert run("build", *OUT, "--check").exit_code == 0
+    assert package.read("out/pkg/model_vjp.py") == beside
 
 
 @pytest.mark.parametrize("damage", ["", "\0\xff\n\n    sha256 zz from x\n", None])

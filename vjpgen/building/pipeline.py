@@ -94,7 +94,8 @@ def build(
     report = _compile_all(gathered, jobs, means, lambda done: _deliver(done, sink))
     start = time.perf_counter()
     annotated = {each.file.path for each in gathered.sources if each.is_annotated}
-    for module in gathered.generated:
+    beside = (each for each in gathered.generated if each.file.project.out is None)
+    for module in beside:
         try:
             change = orphan(module, annotated)
             report.add(() if change is None else sink.accept(change))

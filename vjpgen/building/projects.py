@@ -116,12 +116,19 @@ class Projects:
             base, config = root, Config() if file is None else load_config(file)
         out = self._out
         if out is None and config.out_dir is not None:
-            out = _out_dir(os.path.join(base, config.out_dir))
+            out = _out_dir(_from_here(os.path.join(base, config.out_dir)))
         return Project(root, base, config, out)
 
 
 def _out_dir(path: str) -> OutDir:
     return OutDir(os.path.abspath(path), os.path.normpath(as_shown(path)))
+
+
+def _from_here(path: str) -> str:
+    try:
+        return os.path.relpath(path)
+    except ValueError:  # on another drive
+        return path
 
 
 def as_shown(path: str) -> str:
