@@ -243,6 +243,24 @@ def test_one_file_and_its_neighbour(folder: Folder):
         assert "pkg/b_vjp.py" not in folder.names()
 
 
+def test_what_is_passed_over_and_what_was_named_all_the_same(folder: Folder):
+    folder.write("build/a.py")
+    folder.write("dist/a.py")
+    (folder.path / "link").symlink_to(folder.path / "build", target_is_directory=True)
+    folder.write("b.py")
+    with _watching(folder, "b.py", "build") as watching:
+        folder.write("dist/a.py", FOUR)
+        folder.write(".#b.py", FOUR)
+        folder.write("notes.txt", "")
+        watching.replace("build/a.py", FOUR)
+        watching.until_there("build/a_vjp.py", "4 * x")
+        assert watching.changes() == 1
+    with _watching(folder, "link") as watching:
+        folder.write("build/a.py", THREE)
+        watching.until_there("build/a_vjp.py", "3 * x")
+    assert "dist/a_vjp.py" not in folder.names()
+
+
 @pytest.mark.parametrize("configured", [False, True])
 def test_a_mirrored_package(folder: Folder, configured: bool):
     folder.write("src/pkg/__init__.py", "")

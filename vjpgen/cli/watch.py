@@ -80,20 +80,26 @@ class View:
     """What is watched, and how a change to it is judged.
 
     Args:
-        roots: the folders that are watched, none inside another.
+        places: the folders that a build looks into, links seen through.
         outside: files elsewhere that decide what is built, whether they are there or not.
         projects: finds the configuration of a folder; None where that is broken.
         built: when the last build began and ended, in seconds since the epoch.
     """
 
-    roots: tuple[str, ...]
+    places: tuple[str, ...]
     outside: tuple[str, ...]
     projects: Projects | None
     built: list[float] = field(default_factory=lambda: [0.0, 0.0])
 
+    @property
+    def roots(self) -> tuple[str, ...]:
+        """The folders that are watched, none inside another."""
+        places = self.places
+        return tuple(each for each in places if not any(_is_inside(each, one) for one in places))
+
     def concerns(self, path: str) -> bool:
         """Whether what happened to a path may change what a build gives."""
-        if not any(_is_looked_at(path, root) for root in self.roots) or _is_temporary(path):
+        if not any(_is_looked_at(path, place) for place in self.places) or _is_temporary(path):
             return False
         outs = self._outs()
         if any(_is_inside(path, out) for out in outs):
@@ -106,8 +112,8 @@ class View:
         """Return the folders under which packages are mirrored, data files and all."""
         if self.projects is None:
             return set()
-        found = (self.projects.of(root).out for root in self.roots)
-        return {out.path for out in found if out is not None}
+        found = (self.projects.of(place).out for place in self.places)
+        return {os.path.realpath(out.path) for out in found if out is not None}
 
     def _is_recent(self, path: str) -> bool:
         start, end = self.built
@@ -201,21 +207,20 @@ class Watcher:
         try:
             scope = self.open_scope()
             paths, projects = scope.paths, scope.projects
-            roots = _roots(paths)
-            for root in roots:
-                projects.of(root)
+            places = _places(paths)
+            for place in places:
+                projects.of(place)
         except (ConfigError, UsageError):
-            roots, projects = _roots(self.paths or (".",)), None
-        return View(roots, _outside(roots, self.config), projects)
+            places, projects = _places(self.paths or (".",)), None
+        return View(places, _outside(places, self.config), projects)
 
 
-def _roots(paths: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the folders that a build of these paths looks into, none inside another."""
+def _places(paths: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the folders that a build of these paths looks into."""
     absolute = {os.path.abspath(path) for path in paths}
     folders = {path if os.path.isdir(path) else os.path.dirname(path) for path in absolute}
     folders |= {_project_root(folder) for folder in folders}
-    there = sorted(folder for folder in folders if os.path.isdir(folder))
-    return tuple(each for each in there if not any(_is_inside(each, other) for other in there))
+    return tuple(sorted({os.path.realpath(each) for each in folders if os.path.isdir(each)}))
 
 
 def _project_root(folder: str) -> str:
@@ -237,8 +242,8 @@ def _is_inside(path: str, folder: str) -> bool:
     return path != folder and path.startswith(os.path.join(folder, ""))
 
 
-def _outside(roots: Iterable[str], config: str | None) -> tuple[str, ...]:
-    above = {parent for root in roots for parent in _upwards(os.path.dirname(root))}
+def _outside(places: Iterable[str], config: str | None) -> tuple[str, ...]:
+    above = {parent for place in places for parent in _upwards(os.path.dirname(place))}
     files = {os.path.join(folder, name) for folder in above for name in _SETTINGS}
     if config is not None:
         files.add(os.path.abspath(config))
@@ -259,11 +264,11 @@ def _signature(path: str) -> tuple[int, ...] | None:
 
 def _stream(roots: tuple[str, ...]) -> Generator[Changes, Any, None]:
     """Yield what changes under the folders, and an empty set every now and then."""
-    from watchfiles import watch
+    from watchfiles import DefaultFilter, watch
 
     return watch(
         *roots,
-        watch_filter=None,
+        watch_filter=DefaultFilter(ignore_dirs=()),  # no editor's temporary files
         step=_SETTLED_MS,
         debounce=_LONGEST_MS,
         rust_timeout=_IDLE_MS,
@@ -281,12 +286,12 @@ def _start(stream: Generator[Changes, Any, None]) -> None:
         raise UsageError(f"the folders cannot be watched ({error}); {advice}") from error
 
 
-def _is_looked_at(path: str, root: str) -> bool:
-    """Whether a path lies under a watched folder, and in none that a build passes over."""
-    if not _is_inside(path, root):
+def _is_looked_at(path: str, place: str) -> bool:
+    """Whether a path lies in a folder that a build looks into, and in none that it passes over."""
+    if not _is_inside(path, place):
         return False
     folder = os.path.dirname(path)
-    while _is_inside(folder, root):
+    while _is_inside(folder, place):
         if is_usually_passed_over(folder):
             return False
         folder = os.path.dirname(folder)
