@@ -58,10 +58,13 @@ def command(
     PATH `-` reads one source from standard input and prints its generated module.
     """
     wishes = Wishes(check, diff, output_format, fail_on_change, stats, Voice(quiet, verbose))
-    manner = Manner(force_exclude, jobs, Progress(wishes.voice))
 
     def opened() -> Scope:
         return open_scope(paths, config, out_dir, no_cache=no_cache)
+
+    def run_once() -> Run:
+        manner = Manner(force_exclude, jobs, Progress(wishes.voice))
+        return run_build(opened(), manner, wishes.sink())
 
     with usage_errors():
         if watch:
@@ -69,7 +72,7 @@ def command(
             from vjpgen.cli.watch import watch_builds
 
             def build_once() -> None:
-                _tell(run_build(opened(), manner, wishes.sink()), wishes)
+                _tell(run_once(), wishes)
 
             ctx.exit(watch_builds(paths, config, opened, build_once, wishes.voice))
         if "-" in paths or stdin_filename is not None:
@@ -78,7 +81,7 @@ def command(
             ctx.exit(build_stdin(paths, stdin_filename, config, out_dir, force_exclude, wishes))
         if show_files:
             ctx.exit(_show_files(opened(), force_exclude))
-        run = run_build(opened(), manner, wishes.sink())
+        run = run_once()
         status = _tell(run, wishes)
         if status == 0 and _is_plain(wishes) and ctx.obj is not None and not no_cache:
             leave_stamp(run, opened(), Invocation(ctx.obj, config, quiet, wishes.verb))
