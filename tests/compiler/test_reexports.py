@@ -241,3 +241,69 @@ def test_line_ends_are_kept() -> None:
     assert result.output is not None
     assert b"layers_vjp import Dense\r\nfrom pkg import helper\r\n" in result.output
     assert result.output.count(b"\n") == result.output.count(b"\r\n")
+
+
+USES = {
+    "as": (
+        "import pkg as p\n\nx = p.Dense, p.helper, p.Dense.f",
+        "import pkg.layers_vjp as _vjp_layers\nimport pkg as p\n\n"
+        "x = _vjp_layers.Dense, p.helper, _vjp_layers.Dense.f",
+    ),
+    "plain": (
+        "import pkg\n\nx = pkg.Convolution(3)",
+        "import pkg.layers_vjp as _vjp_layers\nimport pkg\n\nx = _vjp_layers.Conv(3)",
+    ),
+    "a module": (
+        "import pkg\n\nx = pkg.stacks.Block, pkg.upper",
+        "import pkg.blocks_vjp as _vjp_blocks\nimport top_vjp as _vjp_top\nimport pkg\n\n"
+        "x = _vjp_blocks.Block, _vjp_top",
+    ),
+    "relative": (
+        "from . import sub\n\nx = sub.Norm()",
+        "from .sub import norms_vjp as _vjp_norms\nfrom . import sub\n\nx = _vjp_norms.Norm()",
+    ),
+    "from": (
+        "from pkg import Dense, api as a\n\nx = a.Dense",
+        "import pkg.layers_vjp as _vjp_layers\nfrom pkg.layers_vjp import Dense\n"
+        "from pkg import api as a\n\nx = _vjp_layers.Dense",
+    ),
+    "dotted": (
+        "import pkg.sub\n\nx = pkg.sub.Norm, pkg.Dense",
+        "import pkg.layers_vjp as _vjp_layers\nimport pkg.sub.norms_vjp as _vjp_norms\n"
+        "import pkg.sub\n\nx = _vjp_norms.Norm, _vjp_layers.Dense",
+    ),
+    "in a function": (
+        "import pkg\n\n\ndef g():\n    import os; import pkg as p\n    return p.Dense",
+        "import pkg\n\n\ndef g():\n    import os; import pkg.layers_vjp as _vjp_layers; "
+        "import pkg as p\n    return _vjp_layers.Dense",
+    ),
+    "twice": (
+        "try:\n    import pkg as p\nexcept ValueError:\n    import pkg as p\nx = p.Dense",
+        "try:\n    import pkg.layers_vjp as _vjp_layers\n    import pkg as p\n"
+        "except ValueError:\n    import pkg.layers_vjp as _vjp_layers\n    import pkg as p\n"
+        "x = _vjp_layers.Dense",
+    ),
+}
+LEFT = {
+    "nothing used": "import pkg as p\n\nx = p.helper, p.plain",
+    "shadowed": "import pkg as p\n\n\ndef g(p):\n    return p.Dense, [p.Dense for p in ()]",
+    "bound otherwise": "import pkg as p\n\np = max\nx = p.Dense",
+    "may be none": "try:\n    import pkg as p\nexcept ImportError:\n    p = None\nx = p.Dense",
+    "assigned": "import pkg as p\n\np.Dense = 3",
+    "a submodule": "import pkg\n\nx = pkg.layers.Dense",
+    "not imported by its dotted name": "import pkg\n\nx = pkg.sub.Norm",
+    "another's": "import other as p\n\nx = p.Dense",
+    "an attribute": "import pkg as p\n\nx = y.p.Dense",
+    "imported for all": "def g():\n    global p\n    import pkg as p\n\n\nx = p.Dense",
+}
+
+
+@pytest.mark.parametrize(("before", "after"), USES.values(), ids=USES)
+def test_uses_by_a_modules_name(before: str, after: str) -> None:
+    assert redirected(before) == after
+    assert redirected(before, Siblings()) == before
+
+
+@pytest.mark.parametrize("text", LEFT.values(), ids=LEFT)
+def test_uses_that_are_left_as_they_are(text: str) -> None:
+    assert redirected(text) == text

@@ -90,6 +90,11 @@ class _Asked(Siblings):
         self.notes.asked["starred", module] = answer
         return answer
 
+    def hands_on(self, module: str) -> bool:
+        answer = super().hands_on(module)
+        self.notes.asked["hands_on", module] = answer
+        return answer
+
 
 def digest_of(sources: Sources, module: str) -> str | None:
     """Return the digest of a module's text and package; None where there is no such module."""

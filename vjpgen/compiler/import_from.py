@@ -130,7 +130,7 @@ def _parted(source: Source, node: ast.ImportFrom, names: Sequence[_Name]) -> lis
 
 def _joined(source: Source, node: ast.stmt, groups: dict[str, list[str]]) -> str:
     """Several imports in place of one, on lines of their own where it has its line to itself."""
-    indent, alone, comment = _surroundings(source, node)
+    indent, alone, comment = surroundings(source, node)
     if not alone:
         return "; ".join(_statement(home, texts, "", 10**6) for home, texts in groups.items())
     lines = [_statement(home, texts, indent, WIDTH) for home, texts in groups.items()]
@@ -178,7 +178,7 @@ def _is_listed(source: Source, node: ast.ImportFrom) -> bool:
 
 def _parted_lines(source: Source, node: ast.ImportFrom, names: Sequence[_Name]) -> list[Edit]:
     """The same for such a list: lines are taken out, and stand in new lists with their comments."""
-    indent, alone, _ = _surroundings(source, node)
+    indent, alone, _ = surroundings(source, node)
     groups: dict[str, list[str]] = {}
     edits = []
     for name in names:
@@ -217,7 +217,7 @@ def _star(
         home, name = _home(origin, suffix)
         text = name if name == bound else f"{name} as {bound}"
         groups.setdefault(spelled(node, siblings, home), []).append(text)
-    indent, alone, _ = _surroundings(source, node)
+    indent, alone, _ = surroundings(source, node)
     end = source.offset(source.end(node))
     if not groups:
         return []
@@ -236,7 +236,7 @@ def _star(
     return [Edit(end, end, more.replace("\n", source.newline))]
 
 
-def _surroundings(source: Source, node: ast.stmt) -> tuple[str, bool, str]:
+def surroundings(source: Source, node: ast.stmt) -> tuple[str, bool, str]:
     """A statement's indent, whether its lines are its own, and the comment that ends them."""
     row, column = source.start(node)
     indent = source.line(row)[:column]

@@ -15,6 +15,7 @@ import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from vjpgen.compiler.carriers import carried
 from vjpgen.compiler.edits import Edit
 from vjpgen.compiler.import_from import import_from
 from vjpgen.compiler.scopes import Scope, ScopeNode, look_up, own_names, statements
@@ -68,8 +69,18 @@ class _Renamer(ast.NodeTransformer):
         return node
 
 
-def redirect(source: Source, tree: ast.Module, siblings: Siblings, suffix: str) -> Redirection:
-    """Make a module import its annotated siblings' generated modules."""
+def redirect(
+    source: Source, tree: ast.Module, siblings: Siblings, suffix: str, prefix: str = "_vjp"
+) -> Redirection:
+    """Make a module import its annotated siblings' generated modules.
+
+    Args:
+        source: the source.
+        tree: its syntax tree.
+        siblings: the other modules of the project.
+        suffix: what a generated module's name adds to its source's.
+        prefix: what names that are added begin with.
+    """
     edits: list[Edit] = []
     dotted_imports: set[ast.Import] = set()
     for node in statements(tree.body):
@@ -90,6 +101,7 @@ def redirect(source: Source, tree: ast.Module, siblings: Siblings, suffix: str) 
             if _is_plain(alias, siblings) and (owner := _owner(alias.name, scope)) is not None
         )
         edits += _uses(source, nodes, plain, suffix)
+    edits += carried(source, tree, siblings, suffix, prefix)
     return Redirection(tuple(edits), plain, suffix)
 
 

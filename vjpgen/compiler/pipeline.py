@@ -110,7 +110,7 @@ def _edits(
     source, tree = parsed.source, parsed.tree
     prefix = prefix_of(source)
     comments = {comment.row: comment for comment in parsed.comments if comment.own_line}
-    redirection = imports.redirect(source, tree, siblings, options.suffix)
+    redirection = imports.redirect(source, tree, siblings, options.suffix, prefix)
     edits = list(redirection.edits)
     runtime = insertion.runtime_import(source, tree, targets[0][1].template, prefix)
     edits.append(replace(runtime, row=min(facts.annotation.row for facts, _ in targets)))

@@ -1,7 +1,7 @@
 """The other modules of the project, as one module of it imports them.
 
-The compiler asks three questions (`annotated`, `origin`, `starred`), each answered by plain values,
-so that a cache can keep the questions of one compilation with their answers.
+The compiler asks few questions (`annotated`, `origin`, `starred`, `hands_on`), each answered by
+plain values, so that a cache can keep the questions of one compilation with their answers.
 """
 
 from __future__ import annotations
@@ -62,6 +62,14 @@ class Siblings:
         names = self._public(module, frozenset()) if self.modules else set()
         found = ((name, self.origin(module, name)) for name in sorted(names))
         return tuple((name, origin) for name, origin in found if origin is not None)
+
+    def hands_on(self, module: str) -> bool:
+        """Whether a module that is not annotated hands on anything of an annotated one."""
+        if not self.modules or self.annotated(module):
+            return False
+        exports = self._exports(module)
+        names = exports.imported if exports is not None else ()
+        return any(self.origin(module, name) for name in names) or bool(self.starred(module))
 
     def _origin(self, module: str, name: str, seen: frozenset[Origin]) -> Origin | None:
         if self.annotated(module):
