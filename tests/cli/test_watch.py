@@ -265,17 +265,17 @@ def test_what_is_passed_over_and_what_was_named_all_the_same(folder: Folder):
 def test_a_mirrored_package(folder: Folder, configured: bool):
     folder.write("src/pkg/__init__.py", "")
     folder.write("src/pkg/a.py")
-    folder.write("src/pkg/data.txt", "old")
+    folder.write("src/pkg/dist/data.txt", "old")
     if configured:
         folder.write("pyproject.toml", "[tool.vjpgen]\nout-dir = 'gen'\n")
     with _watching(folder, "src", *(() if configured else ("--out-dir", "gen"))) as watching:
         assert "gen/pkg/a.py" in folder.names()
         watching.replace("src/pkg/a.py", FOUR)
         watching.until_there("gen/pkg/a.py", "4 * x")
-        watching.replace("src/pkg/data.txt", "new")
-        watching.until_there("gen/pkg/data.txt", "new")
-        (folder.path / "gen/pkg/data.txt").unlink()
-        watching.until_there("gen/pkg/data.txt", "new")
+        watching.replace("src/pkg/dist/data.txt", "new")
+        watching.until_there("gen/pkg/dist/data.txt", "new")
+        (folder.path / "gen/pkg/dist/data.txt").unlink()
+        watching.until_there("gen/pkg/dist/data.txt", "new")
         watching.replace("src/pkg/a.py", THREE)
         watching.until_there("gen/pkg/a.py", "3 * x")
         assert watching.changes() <= 5

@@ -99,9 +99,10 @@ class View:
 
     def concerns(self, path: str) -> bool:
         """Whether what happened to a path may change what a build gives."""
-        if not any(_is_looked_at(path, place) for place in self.places) or _is_temporary(path):
-            return False
         outs = self._outs()
+        looked_at = any(_is_looked_at(path, place, all_of_it=bool(outs)) for place in self.places)
+        if not looked_at or _is_temporary(path):
+            return False
         if any(_is_inside(path, out) for out in outs):
             return not self._is_recent(path)
         if path.endswith(".py") and not os.path.isdir(path):
@@ -286,13 +287,19 @@ def _start(stream: Generator[Changes, Any, None]) -> None:
         raise UsageError(f"the folders cannot be watched ({error}); {advice}") from error
 
 
-def _is_looked_at(path: str, place: str) -> bool:
-    """Whether a path lies in a folder that a build looks into, and in none that it passes over."""
+def _is_looked_at(path: str, place: str, *, all_of_it: bool) -> bool:
+    """Whether a path lies in a folder that a build looks into, and in none that it passes over.
+
+    Args:
+        path: the path.
+        place: the folder.
+        all_of_it: whether packages are mirrored, a folder `dist` in them as well.
+    """
     if not _is_inside(path, place):
         return False
     folder = os.path.dirname(path)
     while _is_inside(folder, place):
-        if is_usually_passed_over(folder):
+        if is_usually_passed_over(folder, in_package=all_of_it):
             return False
         folder = os.path.dirname(folder)
     return True
