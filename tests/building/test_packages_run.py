@@ -125,6 +125,7 @@ def __getattr__(name):
 USER = """
 from typing import TYPE_CHECKING
 
+import pkg as package
 import pkg.sub.deep
 from pkg import *
 from pkg import dense as d, late
@@ -145,6 +146,9 @@ except ImportError:
 
 class Holder:
     from .layers import dense as held
+
+
+used = package.convolution, sub.dense, pkg.sub.deep.deep, package.TYPE_CHECKING
 """
 REEXPORTS = {
     "pyproject.toml": "",
@@ -165,12 +169,14 @@ def test_what_packages_hand_on(tree: Tree) -> None:
         import pkg.model_vjp as m
         homes = [m.d, m.late, m.convolution, m.s, m.dense, m.shown, m.hidden, m.Holder.held]
         print(*map(home, homes))
+        print(*map(home, m.used[:3]), m.used[3])
         print(m.deeper.__name__, m.pkg.sub.deep_vjp is m.deeper, m.nothing)
         """,
     )
     layers, stars = "pkg.layers_vjp", "pkg.stars_vjp"
     assert out.splitlines() == [
         f"{layers} pkg.lazy_vjp {layers} {stars} {layers} {stars} {stars} {layers}",
+        f"{layers} {layers} pkg.sub.deep_vjp False",
         "pkg.sub.deep_vjp True None",
     ]
 

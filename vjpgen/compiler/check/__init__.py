@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from vjpgen.compiler.check.backward import code_of
 from vjpgen.compiler.check.captured import check_captured
 from vjpgen.compiler.check.dtypes import check_dtypes
 from vjpgen.compiler.check.effects import check_effects
@@ -36,11 +37,14 @@ def check(facts: Facts, target: Target) -> Iterator[Diagnostic]:
     yield from nondiff
     yield from check_fwd(facts)
     yield from check_fwd_returns(facts)
-    yield from check_captured(facts)
-    yield from check_effects(facts)
-    yield from check_dtypes(facts)
+    rule, code = facts.bwd, code_of(facts.bwd, facts)
+    if rule is not None and code is not None:
+        yield from check_captured(facts, rule, code)
+        yield from check_effects(facts, rule, code)
+        yield from check_dtypes(facts, rule, code)
     if not nondiff:
         uncallable = list(check_bwd(facts))
         yield from uncallable
         yield from check_bwd_returns(facts)
-        yield from () if uncallable else check_residuals(facts)
+        if rule is not None and code is not None and not uncallable:
+            yield from check_residuals(facts, rule, code)

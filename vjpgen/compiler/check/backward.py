@@ -62,6 +62,17 @@ class Code:
                 if found is not None:
                     yield node, found
 
+    def uses_of(self, name: str) -> list[ast.Name]:
+        """Where the body reads a variable of its own."""
+        places = [
+            (node, scope)
+            for node, scope, hidden in self.nodes
+            if isinstance(node, ast.Name) and node.id == name and name not in hidden
+            if isinstance(node.ctx, ast.Load)
+        ]
+        found = [(node, look_up(name, scope)) for node, scope in places]
+        return [node for node, what in found if what and _is_in(what, self.node)]
+
     def captured(self) -> Iterator[tuple[ast.Name, Found]]:
         """The names that it takes from functions around it."""
         inner = {scope.node for _, scope, _ in self.nodes} | {self.node}
@@ -75,6 +86,10 @@ class Code:
         for node in own_nodes(self.node):
             if isinstance(node, ast.Return) and node.value is not None:
                 yield node.value
+
+
+def _is_in(found: Found, function: ast.FunctionDef) -> bool:
+    return found.scope is not None and found.scope.node is function
 
 
 def code_of(reference: Reference | None, facts: Facts) -> Code | None:

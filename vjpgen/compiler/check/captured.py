@@ -9,10 +9,11 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
-from vjpgen.compiler.check.backward import Code, at_part, code_of
+from vjpgen.compiler.check.backward import Code, at_part
 from vjpgen.compiler.classes import resolved_path
 from vjpgen.compiler.facts import Facts
 from vjpgen.compiler.instances import Instance, instance_of
+from vjpgen.compiler.references import Reference
 from vjpgen.compiler.scopes import Found, Scope, look_up
 from vjpgen.diagnostics import Diagnostic
 
@@ -29,28 +30,27 @@ Use = tuple[ast.expr, str, str]
 """Where a module is used, how that reads, and the module's name."""
 
 
-def check_captured(facts: Facts) -> Iterator[Diagnostic]:
+def check_captured(facts: Facts, rule: Reference, code: Code) -> Iterator[Diagnostic]:
     """Look at what the rule takes from the functions around it; one finding a module."""
-    code = code_of(facts.bwd, facts)
-    if code is None or facts.bwd is None:
-        return
     told: set[str] = set()
     for node, how, name in _uses(code, frozenset()):
         if name in told:
             continue
         told.add(name)
         message = f"`{code.node.name}` uses {how}, which is not available in the backward pass"
-        yield at_part(facts, facts.bwd, "VJP301", message, node, _help(facts, code, name))
+        yield at_part(facts, rule, "VJP301", message, node, _help(facts, rule, name))
 
 
-def _help(facts: Facts, code: Code, name: str) -> str:
+def _help(facts: Facts, rule: Reference, name: str) -> str:
     around: Scope | None = facts.scope
     while around is not None and not around.is_class:
         around = around.parent
     residual = f"pass `vjpgen.snapshot({name})` as a residual"
-    if around is None or (facts.bwd is not None and isinstance(facts.bwd.definition, ast.Lambda)):
+    if around is None or not isinstance(rule.definition, ast.FunctionDef):
         return residual
-    method = f"make `{code.node.name}` a method of `{around.name}`, where `self` is a snapshot"
+    method = (
+        f"make `{rule.definition.name}` a method of `{around.name}`, where `self` is a snapshot"
+    )
     return f"{method}, or {residual}"
 
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
-from vjpgen.compiler.check.backward import Code, at_part, code_of
+from vjpgen.compiler.check.backward import Code, at_part
 from vjpgen.compiler.classes import resolved_path
 from vjpgen.compiler.facts import Facts
+from vjpgen.compiler.references import Reference
 from vjpgen.compiler.scopes import Scope
 from vjpgen.diagnostics import Diagnostic
 
@@ -34,11 +35,8 @@ _DEEPEST = 20
 Found = tuple[ast.expr, str]
 
 
-def check_dtypes(facts: Facts) -> Iterator[Diagnostic]:
+def check_dtypes(facts: Facts, rule: Reference, code: Code) -> Iterator[Diagnostic]:
     """Look at each tangent that the rule's own `return`s show."""
-    rule, code = facts.bwd, code_of(facts.bwd, facts)
-    if rule is None or code is None:
-        return
     for value in code.returned():
         for slot in _slots(value):
             for node, what in _fixed(slot, code, 0):

@@ -9,12 +9,12 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
-from vjpgen.compiler.check.backward import Code, at_part, code_of, takes_self
+from vjpgen.compiler.check.backward import Code, at_part, takes_self
 from vjpgen.compiler.classes import class_kind, resolved_path
 from vjpgen.compiler.facts import Facts
 from vjpgen.compiler.instances import Instance, layer_made_by
 from vjpgen.compiler.references import Reference
-from vjpgen.compiler.scopes import Found, Scope, own_nodes
+from vjpgen.compiler.scopes import Found, Scope, look_up, own_nodes
 from vjpgen.diagnostics import Diagnostic
 
 _ALWAYS = {
@@ -26,14 +26,11 @@ _ALWAYS = {
 _CREATES = {"param": "creates a parameter", "variable": "creates a variable"}
 
 
-def check_effects(facts: Facts) -> Iterator[Diagnostic]:
+def check_effects(facts: Facts, rule: Reference, code: Code) -> Iterator[Diagnostic]:
     """Look at what the rule does to its snapshot, and at the layers that it makes."""
-    code = code_of(facts.bwd, facts)
-    if code is None or facts.bwd is None:
-        return
-    for node, what, help_ in (*_on_snapshot(facts, facts.bwd, code), *_layers(facts, code)):
+    for node, what, help_ in (*_on_snapshot(facts, rule, code), *_layers(code)):
         message = f"`{code.node.name}` {what}, which the backward pass cannot do"
-        yield at_part(facts, facts.bwd, "VJP303", message, node, help_)
+        yield at_part(facts, rule, "VJP303", message, node, help_)
 
 
 Effect = tuple[ast.expr, str, str]
@@ -42,15 +39,17 @@ Effect = tuple[ast.expr, str, str]
 def _on_snapshot(facts: Facts, rule: Reference, code: Code) -> Iterator[Effect]:
     """Calls of the module's own methods that change it or draw from it."""
     what = dict(_ALWAYS) if _is_compact(code) else _ALWAYS | _CREATES
-    for node, found in code.names():
-        parent = code.parents.get(node)
-        if not isinstance(parent, ast.Attribute) or parent.attr not in what:
+    for node, scope, hidden in code.nodes:
+        called = node.func if isinstance(node, ast.Call) else None
+        if not isinstance(called, ast.Attribute) or called.attr not in what:
             continue
-        called = code.parents.get(parent)
-        if not isinstance(called, ast.Call) or called.func is not parent:
+        holder = called.value
+        if not isinstance(holder, ast.Name) or holder.id in hidden:
             continue
-        if _is_snapshot(facts, rule, code, node, found, parent.attr):
-            yield parent, f"{what[parent.attr]} by `{node.id}.{parent.attr}`", _help(parent.attr)
+        found = look_up(holder.id, scope)
+        if found is not None and _is_snapshot(facts, rule, code, holder, found, called.attr):
+            text = f"{what[called.attr]} by `{holder.id}.{called.attr}`"
+            yield called, text, _help(called.attr)
 
 
 def _help(method: str) -> str:
@@ -84,7 +83,7 @@ def _is_snapshot(
     )
 
 
-def _layers(facts: Facts, code: Code) -> Iterator[Effect]:
+def _layers(code: Code) -> Iterator[Effect]:
     """Layers that are made here and called: they would need parameters of their own."""
     if _is_compact(code):
         return

@@ -24,10 +24,9 @@ Kept = ast.expr | None
 Unused = tuple[ast.expr | ast.arg, str]
 
 
-def check_residuals(facts: Facts) -> Iterator[Diagnostic]:
+def check_residuals(facts: Facts, rule: Reference, code: Code) -> Iterator[Diagnostic]:
     """Look at each residual that the source shows."""
-    rule, code = facts.bwd, code_of(facts.bwd, facts)
-    if rule is None or code is None or code.reaches_all or _is_unwritten(code):
+    if code.reaches_all or _is_unwritten(code):
         return
     parameter = _parameter(facts, rule, code)
     if parameter is None:
@@ -39,7 +38,7 @@ def check_residuals(facts: Facts) -> Iterator[Diagnostic]:
 
 def _is_unwritten(code: Code) -> bool:
     """Whether all that a rule does in the end is to raise: it is yet to be written."""
-    return not isinstance(code.node, ast.Lambda) and isinstance(code.node.body[-1], ast.Raise)
+    return isinstance(code.node.body[-1], ast.Raise)
 
 
 def _placed(node: ast.expr | ast.arg) -> ast.expr:
@@ -67,17 +66,13 @@ def _unused(code: Code, parameter: ast.arg, kept: Kept) -> Iterator[Unused]:
         if kept is not None and not _is_nothing(kept):
             yield parameter, f"`{_text(kept)}`"
         return
-    uses = [node for node, found in code.names() if _is(node, found.scope, code, parameter.arg)]
+    uses = code.uses_of(parameter.arg)
     parents = [code.parents.get(node) for node in uses]
     if len(uses) == 1 and isinstance(parents[0], ast.Assign) and parents[0].value is uses[0]:
         for target in parents[0].targets:
             yield from _unpacked(code, target, kept)
     elif parents:
         yield from _numbered(uses, parents, kept)
-
-
-def _is(node: ast.Name, scope: object, code: Code, name: str) -> bool:
-    return node.id == name and getattr(scope, "node", None) is code.node
 
 
 def _unpacked(code: Code, target: ast.expr, kept: Kept) -> Iterator[Unused]:
