@@ -14,6 +14,7 @@ from vjpgen.globs import fits
 CASES = [
     ("model.py", "model.py a/model.py", "a/my_model.py model.pyi"),
     ("*.py", "a.py a/b.py", "a.pyx"),
+    ("./tests/*", "tests/a.py tests/a/b.py", "tests.py a/tests/b.py"),
     ("tests/*", "tests/a.py tests/a/b.py", "tests.py a/tests/b.py"),
     ("tests/*.py", "tests/a.py tests/a/b.py", "a/tests/b.py"),
     ("**/tests/**", "tests/a.py a/b/tests/c/d.py", "tests.py"),

@@ -19,7 +19,7 @@ def fits(pattern: str, relative: str) -> bool:
     A star stands for any text, slashes too; `**/` for any folders, none too; `{a,b}` for either.
     """
     name = relative.rpartition("/")[2]
-    compiled = _compiled(pattern)
+    compiled = _compiled(pattern.removeprefix("./"))
     return bool(compiled.fullmatch(name) or compiled.fullmatch(relative))
 
 
