@@ -9,7 +9,7 @@ import pytest
 from tests.lsp.conftest import cursor
 from vjpgen.lsp.document import Document
 from vjpgen.lsp.reading import annotation_at, annotations_of, comments_of
-from vjpgen.lsp.trees import function_at, tolerant_tree
+from vjpgen.lsp.trees import function_at, mended_tree
 
 
 def document(text: str) -> Document:
@@ -82,7 +82,7 @@ def test_what_looks_like_an_annotation_in_a_string_is_none() -> None:
 )
 def test_the_function_below_is_found_while_someone_types(below: str) -> None:
     buffer = document(f"def b(v, t):\n    return v(t)\n\n\n# custom-vjp: bwd=b\n{below}")
-    tree = tolerant_tree(buffer)
+    tree = mended_tree(buffer)
     (annotation,) = annotations_of(comments_of(buffer))
     assert tree is not None
     node = function_at(tree, annotation)
@@ -104,7 +104,7 @@ def test_the_function_below_is_found_while_someone_types(below: str) -> None:
 )
 def test_which_function_an_annotation_belongs_to(text: str, name: str) -> None:
     buffer = document(text)
-    tree = tolerant_tree(buffer)
+    tree = mended_tree(buffer)
     (annotation,) = annotations_of(comments_of(buffer))
     assert tree is not None
     node = function_at(tree, annotation)
@@ -115,5 +115,5 @@ def test_which_function_an_annotation_belongs_to(text: str, name: str) -> None:
 @pytest.mark.parametrize("text", ["\0", "(" * 2000, "x\n" * 3 + "(" * 90, "def f(:\n" * 60])
 def test_what_cannot_be_mended_is_no_fault(text: str) -> None:
     buffer = document(text)
-    tolerant_tree(buffer)
+    mended_tree(buffer)
     comments_of(buffer)

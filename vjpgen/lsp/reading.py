@@ -107,7 +107,9 @@ def comments_of(document: Document) -> tuple[Comment, ...]:
     """The comments of a buffer; past what cannot be tokenized, those on lines of their own."""
     lines = [line.rstrip("\r\n") + "\n" for line in document.lines]
     found: list[Comment] = []
-    reached = 0
+    if "\0" in document.text:  # some versions' tokenizers fail on it
+        return tuple(_plain_comments(document, 1))
+    reached = 1
     try:
         for token in tokenize.generate_tokens(io.StringIO("".join(lines)).readline):
             reached = token.end[0]
@@ -117,12 +119,17 @@ def comments_of(document: Document) -> tuple[Comment, ...]:
                 found.append(Comment(row, column, token.string, own_line))
     except (tokenize.TokenError, SyntaxError, ValueError):
         last = found[-1].row if found else 0
-        for row in range(max(reached, last + 1), len(lines) + 1):
-            text = document.line(row)
-            if text.lstrip().startswith("#") and row > last:
-                column = len(text) - len(text.lstrip())
-                found.append(Comment(row, column, text[column:].rstrip(), own_line=True))
+        found += _plain_comments(document, max(reached, last + 1))
     return tuple(found)
+
+
+def _plain_comments(document: Document, first: int) -> Iterator[Comment]:
+    """The lines from a row on that are comments, as far as their own text shows."""
+    for row in range(first, len(document.lines) + 1):
+        text = document.line(row)
+        if text.lstrip().startswith("#"):
+            column = len(text) - len(text.lstrip())
+            yield Comment(row, column, text[column:].rstrip(), own_line=True)
 
 
 def annotations_of(comments: Sequence[Comment]) -> tuple[AnnotationText, ...]:

@@ -18,6 +18,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from lsprotocol import types
+from pygls.exceptions import JsonRpcMethodNotFound
 from pygls.lsp.server import LanguageServer
 
 from vjpgen._version import __version__
@@ -53,6 +54,7 @@ class Server(LanguageServer):
         self._documents: dict[str, Document] = {}
         self._views: dict[str, View] = {}
         self._trees: dict[str, ast.Module] = {}
+        self._looks = 0
         self._waiting: dict[str, asyncio.TimerHandle] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._worker = _worker()
@@ -94,6 +96,7 @@ class Server(LanguageServer):
 
     def look_again(self) -> None:
         """Look at the disk and at every buffer anew."""
+        self._looks += 1
         self.projects.forget()
         for uri in list(self._documents):
             self._views.pop(uri, None)
@@ -113,16 +116,16 @@ class Server(LanguageServer):
 
     def _view(self, document: Document) -> View:
         """The view of a document; made anew where the buffer or the disk has changed."""
-        view = self._views.get(document.uri)
+        view, looks = self._views.get(document.uri), self._looks
         if view is None or view.document is not document:
             job = self.projects.job(document)
             roots = self.projects.roots(document.path)
             last = self._trees.get(document.uri)
             view = View(document, job, roots, self._read, last)
-            if self._documents.get(document.uri) is document:
+            if self._documents.get(document.uri) is document and looks == self._looks:
                 self._views[document.uri] = view
-        if view.tree is not None:
-            self._trees[document.uri] = view.tree
+            if "custom-vjp" in document.text and view.own_tree is not None:
+                self._trees[document.uri] = view.own_tree
         return view
 
     def _read(self, path: str) -> Document | None:
@@ -181,7 +184,8 @@ class Server(LanguageServer):
 
     def report_server_error(self, error: Exception, source: Any) -> None:
         """Tell the client of a fault in a handler, in one line; the server goes on."""
-        self.report(error)
+        if not isinstance(error, JsonRpcMethodNotFound):  # the client has been told
+            self.report(error)
 
     def report(self, error: BaseException) -> None:
         """Tell the client of a fault of the server's own."""

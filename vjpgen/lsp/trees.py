@@ -31,11 +31,8 @@ def parse(data: bytes | str) -> ast.Module | None:
             return None
 
 
-def tolerant_tree(document: Document) -> ast.Module | None:
+def mended_tree(document: Document) -> ast.Module | None:
     """The tree of a buffer, mended where it does not parse; None where that is no use."""
-    tree = parse(document.data)
-    if tree is not None:
-        return tree
     lines = [line.rstrip("\r\n") for line in document.lines]
     touched: set[int] = set()
     for _ in range(_MOST_MENDS):

@@ -17,7 +17,7 @@ from vjpgen.compiler.tokens import Comment
 from vjpgen.diagnostics import Diagnostic
 from vjpgen.lsp.document import Document
 from vjpgen.lsp.reading import AnnotationText, annotation_at, annotations_of, comments_of
-from vjpgen.lsp.trees import function_at, scope_of, tolerant_tree
+from vjpgen.lsp.trees import function_at, mended_tree, parse, scope_of
 
 ReadFile = Callable[[str], Document | None]
 
@@ -59,9 +59,14 @@ class View:
         return self.job.options.missing if isinstance(self.job, Job) else None
 
     @cached_property
+    def own_tree(self) -> ast.Module | None:
+        """Its syntax tree; None where it does not parse."""
+        return parse(self.document.data)
+
+    @cached_property
     def tree(self) -> ast.Module | None:
         """Its syntax tree, as good as can be had while someone is typing."""
-        return tolerant_tree(self.document) or self.last_tree
+        return self.own_tree or mended_tree(self.document) or self.last_tree
 
     @cached_property
     def comments(self) -> tuple[Comment, ...]:
