@@ -475,6 +475,33 @@ def test_links_are_copied_and_loops_end(package: Folder, run: Run):
     assert not (package.path / "out/pkg/link.txt").is_symlink()
 
 
+def test_projects_within_a_project(folder: Folder, run: Run):
+    table = '[tool.vjpgen]\nout-dir = "{}"\n'
+    folder.write("one/pyproject.toml", table.format("gen"))
+    folder.write("one/src/a/__init__.py", "from b import scale\n")
+    folder.write("one/src/a/data.txt", "")
+    folder.write("two/pyproject.toml", table.format("../both"))
+    folder.write("two/b/__init__.py")
+    folder.write("three/pyproject.toml", table.format("../both"))
+    folder.write("three/c/__init__.py")
+    folder.write("three/c/data.txt", "")
+    folder.write("beside/d.py")
+    for _ in range(2):
+        assert run("build").exit_code == 0
+        assert run("build", "--check").exit_code == 0
+        assert run("build", "three").exit_code == 0
+    assert _out(folder, "one/gen") == ["a/__init__.py", "a/data.txt"]
+    assert _out(folder, "both") == ["b/__init__.py", "c/__init__.py", "c/data.txt"]
+    assert "beside/d_vjp.py" in folder.names()
+    assert "from ../three\n" in folder.read("both/.vjpgen-out")
+    shutil.rmtree(folder.path / "three/c")
+    assert run("build").exit_code == 0
+    assert _out(folder, "both") == ["b/__init__.py"]
+    assert run("build", "--out-dir", "all").exit_code == 0
+    packages = ["a/__init__.py", "a/data.txt", "b/__init__.py"]
+    assert _out(folder, "all") == [*packages, "beside/d.py", "beside/d_vjp.py"]
+
+
 def test_a_folder_inside_the_package(package: Folder, run: Run):
     args = ("--out-dir", "src/pkg/out")
     assert run("build", *args).exit_code == 0

@@ -79,7 +79,8 @@ def plan(
 def clash(file: Found, place: Place) -> Diagnostic:
     """Report a source whose output another one would write, too."""
     message = f"another source would also write {place.shown}"
-    return Diagnostic("VJP403", message, file.shown, WHOLE_FILE, "rename one of the two")
+    apart = ", or build each into a folder of its own" if place.real is not None else ""
+    return Diagnostic("VJP403", message, file.shown, WHOLE_FILE, f"rename one of the two{apart}")
 
 
 def _writes(source: Source, layout: Layout) -> bool:
