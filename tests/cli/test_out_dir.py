@@ -797,6 +797,23 @@ def test_a_killed_process_loses_nothing(package: Folder, run: Run, seconds: floa
     assert run("build", *OUT, "--check").exit_code == 0
 
 
+def test_a_file_that_goes_meanwhile(package: Folder, run: Run, monkeypatch: pytest.MonkeyPatch):
+    from vjpgen.building import mirror
+
+    run("build", *OUT)
+    real = mirror.compare_copy
+
+    def compare(name: str, source: str, *rest: object) -> object:
+        if name == "pkg/data/table.bin":
+            os.unlink(source)
+        return real(name, source, *rest)  # pyright: ignore[reportArgumentType]
+
+    monkeypatch.setattr(mirror, "compare_copy", compare)
+    assert run("build", *OUT).output == "0 changed, 3 unchanged\n"
+    monkeypatch.undo()
+    assert "Removed out/pkg/data/table.bin" in run("build", *OUT).stderr
+
+
 def test_files_of_a_folder_that_cannot_be_read_are_no_orphans(
     package: Folder, run: Run, monkeypatch: pytest.MonkeyPatch
 ):

@@ -89,7 +89,8 @@ class Mirror:
         try:
             state, digest = compare_copy(item.name, item.file.path, item.place, survey.memory)
         except OSError as error:
-            survey.diagnostics.append(unreadable(item.file.shown, error))
+            if os.path.lexists(item.file.path):  # else removed meanwhile
+                survey.diagnostics.append(unreadable(item.file.shown, error))
             return
         place, shown = item.place, item.file.shown
         change = Change(
