@@ -808,9 +808,9 @@ def test_a_file_that_goes_meanwhile(package: Folder, run: Run, monkeypatch: pyte
             os.unlink(source)
         return real(name, source, *rest)  # pyright: ignore[reportArgumentType]
 
-    monkeypatch.setattr(mirror, "compare_copy", compare)
-    assert run("build", *OUT).output == "0 changed, 3 unchanged\n"
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(mirror, "compare_copy", compare)
+        assert run("build", *OUT).output == "0 changed, 3 unchanged\n"
     assert "Removed out/pkg/data/table.bin" in run("build", *OUT).stderr
 
 
