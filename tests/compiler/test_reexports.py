@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 from textwrap import dedent
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.compiler.test_imports import TAIL
 from vjpgen.compiler import Options, Siblings, compile_source
@@ -147,6 +150,23 @@ FORMS = {
     "module": ("from pkg import stacks", "from pkg import blocks_vjp as stacks"),
     "module as": ("from pkg import stacks as s", "from pkg import blocks_vjp as s"),
     "module at the top": ("from pkg import upper", "import top_vjp as upper"),
+    "module at the top, and others": (
+        "from pkg import upper as u, helper, Dense",
+        "import top_vjp as u\nfrom pkg.layers_vjp import Dense\nfrom pkg import helper",
+    ),
+    "module at the top, listed": (
+        "from pkg import (\n    upper,  # a\n    helper,\n)",
+        "import top_vjp as upper  # a\nfrom pkg import (\n    helper,\n)",
+    ),
+    "listed after another statement": (
+        "import os; from pkg import (\n    # a\n    helper,\n    Dense,\n    loss,\n)",
+        "import os; from pkg.layers_vjp import Dense; from pkg.sub.losses_vjp import loss; "
+        "from pkg import helper",
+    ),
+    "listed in a line of a block": (
+        "if 1: from pkg import (\n    Dense,\n    loss\n)",
+        "if 1: from pkg.layers_vjp import Dense; from pkg.sub.losses_vjp import loss",
+    ),
     "hidden module": ("from pkg import act", "from pkg.act_vjp import act"),
     "continued": ("from pkg \\\n  import Dense", "from pkg.layers_vjp \\\n  import Dense"),
     "two homes": (
@@ -211,6 +231,51 @@ FORMS = {
 def test_each_form(before: str, after: str) -> None:
     assert redirected(before) == after
     assert redirected(before, Siblings()) == before
+
+
+NAMES = ("Dense", "Convolution", "stacks", "blocks", "upper", "Norm", "loss", "helper", "sub")
+IMPORTED = st.lists(
+    st.tuples(st.sampled_from(NAMES), st.sampled_from(["", " as  other"])), min_size=1, max_size=4
+).map(lambda pairs: [name + (f"{more}_{name}" if more else "") for name, more in pairs])
+LAYOUTS = (
+    *("from {m} import {0}", "from {m} import ({0},)", "from  {m}\\\n  import {0}"),
+    *("from {m} import (\n{1}\n)", "from {m} import (  # a\n{2}  # z\n )"),
+)
+PLACES = (
+    *("{0}", "{0}  # noqa", "import os; {0}", "{0}; import os", "if 1: {0}", "if 1:\n    {0}"),
+    *("try:\n    {0}\nexcept ImportError: pass", "def g():\n    {0}\n    return Dense"),
+)
+
+
+@given(st.sampled_from(["pkg", "."]), IMPORTED, st.sampled_from(LAYOUTS), st.sampled_from(PLACES))
+def test_whatever_is_imported_is_bound_and_from_where_it_should(
+    module: str, names: list[str], layout: str, place: str
+) -> None:
+    several = "\n".join(f"    {name},{'  # c' * (i % 2)}" for i, name in enumerate(names))
+    statement = layout.format(", ".join(names), several, ", # b\n ".join(names), m=module)
+    text = f"{place.format(statement)}\n{TAIL}"
+    options = Options(origin="m.py")
+    result = compile_source(text.encode(), "m.py", options=options, siblings=SIBLINGS)
+    assert result.diagnostics == ()
+    assert result.output is not None
+    assert _bound(text) == _bound(result.output.decode())
+
+
+def _bound(text: str) -> set[tuple[str, str, str]]:
+    """What each import of a module binds to a name, generated modules taken for their sources."""
+    found = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                found.add((alias.asname or alias.name, alias.name.removesuffix("_vjp"), ""))
+        elif isinstance(node, ast.ImportFrom) and node.module != "vjpgen.runtime":
+            home = SIBLINGS.absolute(node.module, node.level) or ""
+            for alias in node.names:
+                name = alias.name.removesuffix("_vjp")
+                plain = home.removesuffix("_vjp"), name
+                origin = SIBLINGS.origin(*plain) or plain
+                found.add((alias.asname or alias.name, *origin))
+    return found
 
 
 def test_relative_names_from_a_package_further_down() -> None:

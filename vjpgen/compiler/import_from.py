@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from vjpgen.compiler.edits import Edit
@@ -123,7 +123,8 @@ def _parted(source: Source, node: ast.ImportFrom, names: Sequence[_Name]) -> lis
     head = "." * node.level + (node.module or "")
     groups: dict[str, list[str]] = {}
     for name in sorted(names, key=lambda name: name.module is None):
-        groups.setdefault(name.module or head, []).append(name.text)
+        home = head if name.module is None else name.module
+        groups.setdefault(home, []).append(name.text)
     start, end = source.offset(source.start(node)), source.offset(source.end(node))
     return [Edit(start, end, _joined(source, node, groups))]
 
@@ -133,7 +134,8 @@ def _joined(source: Source, node: ast.stmt, groups: dict[str, list[str]]) -> str
     indent, alone, comment = surroundings(source, node)
     if not alone:
         return "; ".join(_statement(home, texts, "", 10**6) for home, texts in groups.items())
-    lines = [_statement(home, texts, indent, WIDTH) for home, texts in groups.items()]
+    plain = {home: [(text, "") for text in texts] for home, texts in groups.items()}
+    lines = [line for home, texts in plain.items() for line in _listed(home, texts, indent)]
     ends = [f"{line}{comment}" if "\n" not in line else line for line in lines[:-1]]
     return f"\n{indent}".join([*ends, lines[-1]]).replace("\n", source.newline)
 
@@ -154,7 +156,7 @@ def _moved(source: Source, node: ast.ImportFrom, names: Sequence[_Name]) -> list
     module = names[0].module
     if not module:
         start, end = source.offset(source.start(node)), source.offset(source.end(node))
-        return [Edit(start, end, "; ".join(f"import {name.text}" for name in names))]
+        return [Edit(start, end, _joined(source, node, {"": [name.text for name in names]}))]
     start = source.offset(source.start(node))
     end = _module_end(source, node)
     text = source.text[start:end]
@@ -170,42 +172,45 @@ def _moved(source: Source, node: ast.ImportFrom, names: Sequence[_Name]) -> list
 
 
 def _is_listed(source: Source, node: ast.ImportFrom) -> bool:
-    """Whether each name has a line to itself, between brackets that have theirs."""
+    """Whether each name has a line to itself, between brackets whose lines hold nothing else."""
     rows = [alias.lineno for alias in node.names]
     bounds = [node.lineno, *rows, node.end_lineno or 0]
-    return bounds == sorted(set(bounds)) and source.line(bounds[-1]).strip().startswith(")")
+    closed = source.line(bounds[-1]).strip().startswith(")")
+    return bounds == sorted(set(bounds)) and closed and surroundings(source, node)[1]
 
 
 def _parted_lines(source: Source, node: ast.ImportFrom, names: Sequence[_Name]) -> list[Edit]:
     """The same for such a list: lines are taken out, and stand in new lists with their comments."""
-    indent, alone, _ = surroundings(source, node)
-    groups: dict[str, list[str]] = {}
+    indent, _, _ = surroundings(source, node)
+    groups: dict[str, list[tuple[str, str]]] = {}
     edits = []
     for name in names:
         row = name.alias.lineno
         if name.module is None:
             continue
         rest = source.line(row)[source.end(name.alias)[1] :].lstrip(", \t")
-        line = f"{name.text},{f'  {rest}' if rest else ''}"
-        groups.setdefault(name.module, []).append(line)
+        groups.setdefault(name.module, []).append((name.text, f"  {rest}" if rest else ""))
         edits.append(Edit(source.starts[row - 1], source.starts[row], ""))
     kept = [name for name in names if name.module is None]
     edits += _in_place(source, kept)
-    lines = []
-    for module, listed in groups.items():
-        if any("#" in line for line in listed):
-            inner = "".join(f"\n{indent}{_UNIT}{line}" for line in listed)
-            lines.append(f"from {module} import ({inner}\n{indent})")
-        else:
-            texts = [line.removesuffix(",") for line in listed]
-            lines.append(_statement(module, texts, indent, WIDTH))
+    lines = [line for home, listed in groups.items() for line in _listed(home, listed, indent)]
     start = source.offset(source.start(node))
     if not kept:
         last = source.offset(source.end(node))
         return [Edit(start, last, f"\n{indent}".join(lines).replace("\n", source.newline))]
-    between = f"\n{indent}" if alone else "; "
-    text = "".join(f"{line}{between}" for line in lines).replace("\n", source.newline)
+    text = "".join(f"{line}\n{indent}" for line in lines).replace("\n", source.newline)
     return [Edit(start, start, text), *edits]
+
+
+def _listed(module: str, names: Sequence[tuple[str, str]], indent: str) -> Iterator[str]:
+    """Imports of names that have comments, or none."""
+    if not module:
+        yield from (f"import {text}{comment}" for text, comment in names)
+    elif any(comment for _, comment in names):
+        inner = "".join(f"\n{indent}{_UNIT}{text},{comment}" for text, comment in names)
+        yield f"from {module} import ({inner}\n{indent})"
+    else:
+        yield _statement(module, [text for text, _ in names], indent, WIDTH)
 
 
 def _star(
