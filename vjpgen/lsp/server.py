@@ -12,6 +12,7 @@ import logging
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
@@ -32,6 +33,9 @@ from vjpgen.lsp.view import View
 
 _PAUSE = 0.15
 """Seconds without a key stroke before a buffer is looked at."""
+
+_LONGEST_PAUSE = 1.0
+"""The same for a buffer that takes long to look at."""
 
 _STACK = 256 * 1024 * 1024
 """Bytes of stack for the thread that compiles: deep nesting must not end the server."""
@@ -55,6 +59,7 @@ class Server(LanguageServer):
         self._views: dict[str, View] = {}
         self._trees: dict[str, ast.Module] = {}
         self._looks = 0
+        self._costs: dict[str, float] = {}
         self._waiting: dict[str, asyncio.TimerHandle] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._worker = _worker()
@@ -89,6 +94,7 @@ class Server(LanguageServer):
             return
         self._views.pop(uri, None)
         self._trees.pop(uri, None)
+        self._costs.pop(uri, None)
         handle = self._waiting.pop(uri, None)
         if handle is not None:
             handle.cancel()
@@ -148,6 +154,8 @@ class Server(LanguageServer):
         handle = self._waiting.pop(uri, None)
         if handle is not None:
             handle.cancel()
+        if pause:  # what takes long is not begun while someone types
+            pause = max(pause, min(self._costs.get(uri, 0.0), _LONGEST_PAUSE))
         self._waiting[uri] = loop.call_later(pause, partial(self._diagnose, uri))
 
     def _diagnose(self, uri: str) -> None:
@@ -162,7 +170,9 @@ class Server(LanguageServer):
         )
 
     def _found(self, document: Document) -> list[types.Diagnostic]:
+        start = time.monotonic()
         found = self._view(document).findings
+        self._costs[document.uri] = time.monotonic() - start
         return [convert.diagnostic(document, item, self.client) for item in found]
 
     def _deliver(self, document: Document, done: Future[list[types.Diagnostic]]) -> None:
