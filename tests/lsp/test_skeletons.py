@@ -185,7 +185,22 @@ def gradient():
     variables = Net().init(jax.random.key(0), x)
     return jax.grad(lambda v, x: (Net().apply(v, x) ** 2).sum(), argnums=(0, 1))(variables, x)
 """
+LONG = """\
+# custom-vjp: {keys}
+def attend(queries_with_position, keys_with_position, values, *, scale=None, train: bool = False):
+    weights = queries_with_position * keys_with_position
+    return weights * values if train else weights
+
+
+def gradient():
+    def loss(q, k, v):
+        return attend(q, k, v, train=True).sum()
+
+    x = jnp.arange(3.0) + 1
+    return jax.grad(loss, argnums=(0, 1, 2))(x, 2 * x, 3 * x)
+"""
 FUNCTIONS = {
+    "long": (JAX, LONG),
     "plain": (JAX, PLAIN),
     "one": (JAX, ONE),
     "named y": (JAX, NAMED_Y),
@@ -257,6 +272,7 @@ def test_a_missing_rule_is_written(look: Look, tmp_path: Path, case: str, form: 
     assert view.findings
     done = applied(view.document, longest(view, "Write ").edits)
     assert look(done).findings == (), done
+    assert all(len(line) <= 100 for line in done.splitlines())
     assert_same_gradient(done, tmp_path)
 
 

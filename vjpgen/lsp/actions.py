@@ -28,6 +28,7 @@ _WORD = re.compile(r"[A-Za-z_][\w.]*")
 _LOOKS_ALIKE = re.compile(r"#+[!:\s]*custom[-_ ]?vjp\s*(?P<sign>[:;=(,]?)\s*", re.IGNORECASE)
 _SUPPRESSION = re.compile(r"[ \t]*#\s*vjpgen:\s*ignore(?![\w-])(?:\s*\[([^\]#]*)\]|[^#]*)")
 _NOT_WRITABLE = ("VJP201", "VJP202", "VJP205", "VJP206", "VJP207")
+_LIKELY = 0.75
 _CHOICES = {
     "missing": list(MISSING_POLICIES),
     "target": [target.name for target in TARGETS.values() if target.template],
@@ -63,7 +64,8 @@ def actions(view: View, first: int, last: int) -> tuple[Action, ...]:
         span = rule.facts.annotation.span
         if span.row <= last and span.end_row >= first:
             found += _spelt_out(view, rule)
-    return tuple(dict.fromkeys(found))
+    once = {(action.title, action.edits): action for action in reversed(found)}
+    return tuple(reversed(once.values()))
 
 
 def _mends(view: View, finding: Diagnostic) -> Iterator[Action]:
@@ -96,9 +98,16 @@ def _instead(view: View, finding: Diagnostic) -> Iterator[Action]:
     text = view.document.line(span.row)[: span.end_column - 1]
     words = [m for m in _WORD.finditer(text, span.column - 1) if m[0] != better]
     if words:
-        worst = max(words, key=lambda word: SequenceMatcher(None, word[0], better).ratio())
+        likeness, worst = max(
+            ((_likeness(m[0], better), m) for m in words), key=lambda pair: pair[0]
+        )
         edit = TextEdit((span.row, worst.start()), (span.row, worst.end()), better)
-        yield Action(f"Replace `{worst[0]}` with `{better}`", (edit,), finding, preferred=True)
+        title = f"Replace `{worst[0]}` with `{better}`"
+        yield Action(title, (edit,), finding, preferred=likeness > _LIKELY)
+
+
+def _likeness(word: str, better: str) -> float:
+    return SequenceMatcher(None, word, better).ratio()
 
 
 def _choices(view: View, finding: Diagnostic) -> Iterator[Action]:
@@ -265,7 +274,7 @@ def _write(
     listed = " and ".join(f"the {kinds[key]} rule `{name}`" for key, name in names.items())
     newline = view.document.newline
     whole = tuple(replace(edit, text=edit.text.replace("\n", newline)) for edit in edits)
-    return Action(f"Write {listed}", whole, finding, finding is not None and len(names) > 1)
+    return Action(f"Write {listed}", whole, finding)
 
 
 def _skeleton(rule: InspectedRule, key: str, name: str, style: Style) -> Skeleton:

@@ -21,7 +21,7 @@ from vjpgen.compiler.facts import Facts
 from vjpgen.compiler.references import SAME_SIGNATURE, Reference
 from vjpgen.compiler.scopes import Scope, module_of, own_nodes, visible_names
 from vjpgen.compiler.targets import Target
-from vjpgen.compiler.text import bracketed, render
+from vjpgen.compiler.text import WIDTH, bracketed, render
 from vjpgen.compiler.values import dotted
 
 _VJPS = {"jax.vjp", "flax.linen.vjp"}
@@ -134,14 +134,15 @@ def write_fwd(facts: Facts, target: Target, name: str, style: Style) -> Skeleton
     need = _LINEN if takes_module else _JAX
     bound = _bound_name(facts.scope, need)
     output, vjp_fn = _fresh(("y", "output"), facts), _fresh(("vjp_fn", "pullback"), facts)
-    items = [_differentiated(facts, primals), *(_starred(facts, each) for each in primals)]
+    before, function = _differentiated(facts, primals, style)
+    items = [function, *(_starred(facts, each) for each in primals)]
     collections = facts.value("grad_vars")
     if need is _LINEN and isinstance(collections, ast.expr):
         items.append(f"vjp_variables={render(collections)}")
     opening = f"{output}, {vjp_fn} = {bound or need.name}.vjp("
     lines = bracketed(opening, items, ")", style.body, style.unit)
     lines.append(f"{style.body}return {output}, {vjp_fn}")
-    return Skeleton((*head, *lines), () if bound else (need,))
+    return Skeleton((*head, *before, *lines), () if bound else (need,))
 
 
 def write_bwd(facts: Facts, target: Target, saved: Saved, name: str, style: Style) -> Skeleton:
@@ -161,9 +162,10 @@ def write_bwd(facts: Facts, target: Target, saved: Saved, name: str, style: Styl
     primals, bound = fwd_primals(facts), _bound_name(facts.scope, _JAX)
     if not primals:
         return Skeleton((*head, *_return(["None"] * len(slots(facts)), style)))
-    items = [_differentiated(facts, primals), *(_starred(facts, each) for each in primals)]
+    before, function = _differentiated(facts, primals, style)
+    items = [function, *(_starred(facts, each) for each in primals)]
     call = bracketed(f"_, vjp_fn = {bound or _JAX.name}.vjp(", items, ")", style.body, style.unit)
-    lines = (*head, *unpacking, *call, *_tangents(facts, primals, output, style))
+    lines = (*head, *unpacking, *before, *call, *_tangents(facts, primals, output, style))
     return Skeleton(lines, () if bound else (_JAX,))
 
 
@@ -295,25 +297,37 @@ def _static_type(node: ast.expr | None) -> bool:
     return any(word in _STATIC_TYPES for word in words)
 
 
-def _differentiated(facts: Facts, primals: tuple[str, ...]) -> str:
-    """What `vjp` is given: the function itself, or a lambda that keeps the other arguments."""
+def _differentiated(facts: Facts, primals: tuple[str, ...], style: Style) -> tuple[list[str], str]:
+    """What `vjp` is given, and what to write before it.
+
+    The function itself, or one that keeps the other arguments: a lambda if that is short.
+    """
     signature = facts.signature
     star = (signature.vararg,) if signature.vararg else ()
     by_position: tuple[str, ...] = (*signature.positional, *star)
     if primals == by_position == signature.names:
-        return _function(facts)
-    parameters = ", ".join(_starred(facts, each) for each in primals)
-    return f"lambda {parameters}: {_call(facts)}"
+        return [], _function(facts)
+    parameters = [_starred(facts, each) for each in primals]
+    text = f"lambda {', '.join(parameters)}: {_call(facts)}"
+    if len(style.body + style.unit + text) < WIDTH:
+        return [], text
+    name, inner = _fresh(("primal", "own_primal"), facts), style.body + style.unit
+    head = bracketed(f"def {name}(", parameters, "):", style.body, style.unit)
+    call = bracketed(f"return {_function(facts)}(", _given(facts), ")", inner, style.unit)
+    return [*head, *call, ""], name
 
 
 def _call(facts: Facts) -> str:
     """The call of the annotated function with its own parameters."""
+    return f"{_function(facts)}({', '.join(_given(facts))})"
+
+
+def _given(facts: Facts) -> list[str]:
     signature = facts.signature
     given = list(signature.positional)
     given += [f"*{signature.vararg}"] if signature.vararg else []
     given += [f"{name}={name}" for name in signature.keyword_only]
-    given += [f"**{signature.kwarg}"] if signature.kwarg else []
-    return f"{_function(facts)}({', '.join(given)})"
+    return [*given, f"**{signature.kwarg}"] if signature.kwarg else given
 
 
 def _function(facts: Facts) -> str:
