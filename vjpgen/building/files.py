@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
+from contextlib import suppress
+from functools import cache
+
+_TEMPORARY = r"^\..+\.(?P<pid>[1-9]\d{0,9})-[0-9a-f]{12}\.tmp$"
 
 
 def read(path: str) -> bytes:
@@ -30,6 +35,7 @@ def read_if_there(path: str) -> bytes | None:
 def write(path: str, data: bytes) -> None:
     """Put `data` at `path` in one step; an existing file keeps its mode, a link its target."""
     target = os.path.realpath(path)
+    _sweep(os.path.dirname(target))
     temporary = _temporary_name(target)
     try:
         _create(temporary, data)
@@ -76,7 +82,34 @@ def remove(path: str) -> None:
 def _temporary_name(path: str) -> str:
     """A name in the same folder that no tool takes for a Python file."""
     folder, name = os.path.split(path)
-    return os.path.join(folder, f".{name}.{os.urandom(6).hex()}.tmp")
+    return os.path.join(folder, f".{name}.{os.getpid()}-{os.urandom(6).hex()}.tmp")
+
+
+@cache
+def _sweep(folder: str) -> None:
+    """Remove what killed builds have left in a folder; each process looks once at each folder."""
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        return
+    for name in names:
+        match = re.search(_TEMPORARY, name) if name.endswith(".tmp") else None
+        if match is not None and not _is_alive(int(match["pid"])):
+            with suppress(OSError):
+                _discard(os.path.join(folder, name))
+
+
+def _is_alive(pid: int) -> bool:
+    """Whether a process runs; where that cannot be asked without harm it counts as running."""
+    if os.name == "nt":
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True
 
 
 def _create(path: str, data: bytes) -> None:

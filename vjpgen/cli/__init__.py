@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from contextlib import suppress
 from difflib import get_close_matches
 from importlib import import_module
 from io import TextIOWrapper
+from typing import NoReturn
 
 import click
 
@@ -57,12 +60,34 @@ def group(ctx: click.Context) -> None:
 def main() -> None:
     """Run the command line with the process's arguments."""
     launched: Launch | None = None
+    _open_closed_streams()
     try:
-        group(prog_name="vjpgen", obj=tuple(sys.argv[1:]))
+        try:
+            group(prog_name="vjpgen", obj=tuple(sys.argv[1:]))
+        finally:
+            sys.stdout.flush()
     except Launch as launch:
         launched = launch
+    except OSError as error:
+        _fail(error)
     if launched is not None:  # here, so that no exception is being handled while a program runs
         launched.program.run()
+
+
+def _open_closed_streams() -> None:
+    """Let output that was closed outright go nowhere, as output to a closed pipe does."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+
+
+def _fail(error: OSError) -> NoReturn:
+    """End where the output cannot be written, or the system refuses what no finding is about."""
+    sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - else it is flushed once more at the end
+    if not isinstance(error, BrokenPipeError):
+        with suppress(OSError):
+            print(f"Error: {error}", file=sys.stderr)
+    sys.exit(1 if isinstance(error, BrokenPipeError) else 2)
 
 
 def _print_anything() -> None:

@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TextIO
 
@@ -29,12 +30,18 @@ class Voice:
     def say(self, line: str) -> None:
         """Say what was done."""
         if not self.quiet:
-            click.echo(shown(line), err=True)
+            _tell(line)
 
     def whisper(self, line: str) -> None:
         """Say what only the curious want to know."""
         if self.verbose and not self.quiet:
-            click.echo(shown(line), err=True)
+            _tell(line)
+
+
+def _tell(line: str) -> None:
+    """Print a line to standard error; a build does not fail because nobody can hear of it."""
+    with suppress(OSError):
+        click.echo(shown(line), err=True)
 
 
 @dataclass

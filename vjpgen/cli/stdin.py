@@ -28,6 +28,8 @@ def build_stdin(
     if filename is None:
         raise UsageError("`-` wants `--stdin-filename`, the name of the source")
     shown = os.path.normpath(as_shown(filename))
+    if sys.stdin is None:
+        raise UsageError("`-` wants a source on standard input, which is closed")
     data = sys.stdin.buffer.read()
     scope = open_scope((filename,), config, out_dir)
     jobs = _jobs(data, shown, scope, force_exclude)
