@@ -23,10 +23,9 @@ def command(ctx: click.Context, config: str | None) -> None:
     """
     try:
         import pygls  # noqa: F401
-    except ImportError as error:
-        raise click.UsageError(
-            "the language server needs pygls: pip install 'vjpgen[lsp]'"
-        ) from error
+    except ImportError:
+        click.echo("vjpgen lsp needs pygls: pip install 'vjpgen[lsp]'", err=True)
+        ctx.exit(2)
     if config is not None:
         with usage_errors():
             load_config(config)
