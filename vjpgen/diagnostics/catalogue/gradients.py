@@ -18,7 +18,8 @@ ENTRIES = (
         "`bwd` uses a module or scope of the enclosing function",
         "The backward pass runs after the forward pass is over, when the scope of the module is "
         "no longer there. Make the rule a method, which receives a snapshot of the module as "
-        "`self`, or pass `vjpgen.snapshot(module)` as a residual.",
+        "`self`, or pass `vjpgen.snapshot(module)` as a residual. The plain fields of a module "
+        "(`self.features`) are there all the same.",
         bad=_LINEN
         + """\
 class Scaled(nn.Module):
@@ -53,7 +54,9 @@ class Scaled(nn.Module):
         "VJP302",
         "a residual that `bwd` never uses",
         "Residuals are kept in memory from the forward pass to the backward pass. One that is "
-        "unpacked and never read costs memory for nothing.",
+        "unpacked and never read costs memory for nothing. A name such as `_` says that this is on "
+        "purpose; it is reported all the same where `fwd` is seen to keep an array for it, and no "
+        "other rule shares that `fwd`. Leave the residual out of what `fwd` returns.",
         bad="""\
 def square_fwd(x):
     y = x * x
@@ -88,7 +91,8 @@ def square(x):
         "VJP303",
         "`bwd` creates variables, sows or draws rngs",
         "The backward pass has no scope to create a variable in, to sow into or to draw a key "
-        "from. Draw or create in `fwd` and pass the value on as a residual.",
+        "from. Draw or create in `fwd` and pass the value on as a residual. Reading is fine, and a "
+        "rule under `@nn.compact` may name the parameters and layers of the forward pass again.",
         bad=_LINEN
         + """\
 class Noisy(nn.Module):
