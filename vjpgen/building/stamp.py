@@ -70,13 +70,18 @@ def _forget(folder: str, now: int) -> None:
 
 
 def own_places() -> dict[str, list[str]]:
-    """Return the files of vjpgen itself, by folder."""
+    """Return the files of vjpgen itself and what tells libcst's version, by folder."""
+    from importlib.util import find_spec
+
     package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     places = {}
     for start in (package, os.path.join(os.path.dirname(package), "templates")):
         for folder, _, names in os.walk(start):
             if os.path.basename(folder) != "__pycache__":
                 places[folder] = [name for name in names if name.endswith(".py")]
+    libcst = find_spec("libcst")
+    if libcst is not None and libcst.origin is not None:
+        places[os.path.dirname(libcst.origin)] = ["__init__.py", "_version.py"]
     return places
 
 
