@@ -19,6 +19,11 @@ def {RULE}(*residuals_and_tangents):
 def {LAST}(x):
     return x
 """
+# A plain `def` of these is no plain method: a class method in truth, or what makes an instance.
+_SPECIAL = {
+    *("__class_getitem__", "__init_subclass__", "__new__"),
+    *("__init__", "__post_init__", "__setup__"),
+}
 _Definition = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -65,4 +70,4 @@ def _fits(function: _Definition) -> bool:
     """Whether nothing speaks against a rule, as far as a look at the function can tell."""
     plain = isinstance(function, ast.FunctionDef) and not function.decorator_list
     yields = any(isinstance(node, ast.Yield | ast.YieldFrom) for node in ast.walk(function))
-    return plain and not yields and function.name != "__class_getitem__"
+    return plain and not yields and function.name not in _SPECIAL
