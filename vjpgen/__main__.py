@@ -11,7 +11,7 @@ def main() -> None:
     if arguments == ["--version"]:
         from vjpgen._version import __version__
 
-        print(f"vjpgen {__version__}")
+        _say(f"vjpgen {__version__}\n", "stdout")
     elif arguments[:1] != ["build"] or not _is_up_to_date(arguments):
         from vjpgen.cli import main as run
 
@@ -24,8 +24,23 @@ def _is_up_to_date(arguments: list[str]) -> bool:
 
     said = stamp.find(arguments)
     if said is not None:
-        sys.stderr.write(said)
+        _say(said, "stderr")
     return said is not None
+
+
+def _say(text: str, stream: str) -> None:
+    """Write to a stream; end with status 2 where standard output cannot be written."""
+    target = getattr(sys, stream)
+    if target is None:  # closed outright
+        return
+    try:
+        target.write(text)
+        target.flush()
+    except OSError as error:
+        setattr(sys, stream, None)  # else it is flushed once more at the end
+        if stream == "stdout" and not isinstance(error, BrokenPipeError):
+            _say(f"Error: {error}\n", "stderr")
+            sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -194,7 +194,13 @@ FULL = Path("/dev/full")
 @pytest.mark.skipif(not FULL.exists(), reason="there is no device that is always full")
 @pytest.mark.parametrize(
     "args",
-    [["list"], ["list", "--output-format", "json"], ["build", "--diff"], ["explain", "VJP1"]],
+    [
+        ["--version"],
+        ["list"],
+        ["list", "--output-format", "json"],
+        ["build", "--diff"],
+        ["explain", "VJP1"],
+    ],
 )
 def test_output_that_cannot_be_written_is_one_line_of_error(folder: Path, args: list[str]) -> None:
     with FULL.open("w") as full:
@@ -227,6 +233,7 @@ def test_a_build_does_what_nobody_can_hear_of(folder: Path) -> None:
         ("list | head -c 1", 0),
         ("explain --all | head -c 1", 0),
         ("list >&-", 0),
+        ("--version >&- 2>&-", 0),
         ("build >&- 2>&-", 0),
         ("build --check >&- 2>&-", 1),
         ("build - --stdin-filename a.py <&-", 2),
