@@ -1,0 +1,53 @@
+"""Which part of vjpgen imports which, wherever the import stands; `CONTRIBUTING.md` says why."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import vjpgen
+
+HOME = Path(vjpgen.__file__).parent
+
+IMPORTS = {
+    "_version": "",
+    "fingerprint": "",
+    "globs": "",
+    "runtime": "flax jax numpy",
+    "diagnostics": "_version wcwidth",
+    "config": "diagnostics",
+    "compiler": "diagnostics libcst",
+    "building": "_version compiler config diagnostics fingerprint globs pathspec",
+    "importing": "building compiler config diagnostics fingerprint",
+    "lsp": "_version building compiler config diagnostics lsprotocol pygls",
+    "cli": "_version building compiler config diagnostics importing lsp click pygls watchfiles",
+    "__init__": "importing runtime",
+    "__main__": "_version building cli",
+}
+
+
+def _imported(path: Path) -> Iterator[str]:
+    """Yield the modules that a file imports, each part of vjpgen by its own name."""
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.removeprefix("vjpgen.") for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.module is not None, f"{path}:{node.lineno} is relative"
+            names = [alias.name for alias in node.names]
+            yield from names if node.module == "vjpgen" else [node.module.removeprefix("vjpgen.")]
+
+
+@pytest.mark.parametrize("part", IMPORTS)
+def test_a_part_imports_no_more_than_the_table_says_and_no_less(part: str):
+    files = [*(HOME / part).rglob("*.py"), *HOME.glob(f"{part}.py")]
+    found = {name.split(".")[0] for file in files for name in _imported(file)}
+    assert found - sys.stdlib_module_names - {part} == set(IMPORTS[part].split())
+
+
+def test_the_table_names_every_part():
+    parts = {path.relative_to(HOME).parts[0].removesuffix(".py") for path in HOME.rglob("*.py")}
+    assert parts - {"templates"} == set(IMPORTS)
