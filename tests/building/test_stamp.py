@@ -7,13 +7,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from tests.building.conftest import GOOD, Tree
-from vjpgen.building import signatures
+from vjpgen.building import signatures, workers
+from vjpgen.building.manifest import MANIFEST
 from vjpgen.cli import group
 
 PLAIN = GOOD.replace("# custom", "# a custom")
@@ -172,6 +174,49 @@ def test_a_named_configuration_is_looked_at(project: Path):
     (project / "other.toml").write_text('[tool.vjpgen]\nmissing = "zero"\n')
     assert not _build("--config", "other.toml")[1]
     assert "zero" in (project / "src/pkg/a_vjp.py").read_text()
+
+
+def test_the_configuration_here_is_looked_at_wherever_it_leads(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+):
+    here = project.parent / "tools"
+    here.mkdir()
+    (here / "pyproject.toml").write_text('[tool.vjpgen]\npaths = ["../project"]\n')
+    monkeypatch.chdir(here)
+    _spared()
+    (here / "pyproject.toml").write_text('[tool.vjpgen]\npaths = ["../nowhere"]\n')
+    assert _build()[:2] == (2, False)
+
+
+def test_a_folder_that_holds_mirrored_packages_no_more_is_built(project: Path):
+    (project / "src" / "loose" / MANIFEST).write_text("")
+    _spared("src/loose")
+    (project / "src" / "loose" / MANIFEST).unlink()
+    assert not _build("src/loose")[1]
+    assert (project / "src" / "loose" / "m_vjp.py").is_file()
+
+
+def test_what_other_processes_have_read_is_looked_at(project: Path):
+    (project / ".gitignore").write_text("hidden\n")
+    names = project / "src/pkg/hidden/names.py"
+    names.parent.mkdir()
+    names.write_text("from ..plain import scale\n")
+    lines = "# nothing\n" * workers.LINES_EACH
+    for name in ("c", "d"):
+        text = f"from .hidden.names import scale as s\n\n\n{GOOD}{lines}"
+        (project / "src/pkg" / f"{name}.py").write_text(text)
+    assert _build("--no-cache", "--jobs=2")[0] == 0
+    _spared("--jobs=2")
+    names.write_text("from ..b import scale\n")
+    assert not _build("--jobs=2")[1]
+    assert "from .b_vjp import scale as s" in (project / "src/pkg/c_vjp.py").read_text()
+
+
+def test_where_nothing_can_be_said_the_build_goes_well(project: Path):
+    _spared()
+    command = [sys.executable, "-c", _RUN, "build"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, preexec_fn=partial(os.close, 2))
+    assert done.returncode == 0
 
 
 def test_a_damaged_stamp_is_none(project: Path):

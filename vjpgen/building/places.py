@@ -17,11 +17,12 @@ _BELOW = ("pyvenv.cfg", "__init__.py", MANIFEST)
 
 
 def places_of(
-    folders: Iterable[Folder], jobs: Iterable[Job], config: str | None
+    paths: Iterable[str], folders: Iterable[Folder], jobs: Iterable[Job], config: str | None
 ) -> dict[str, list[str]]:
     """Return the names that were looked at, present or not, by their folder; "" for any folder.
 
     Args:
+        paths: what was built.
         folders: every folder that was walked.
         jobs: what was compiled.
         config: the configuration that the command line names.
@@ -32,28 +33,36 @@ def places_of(
         unwalked = [name for name in folder.below if os.path.join(path, name) not in walked]
         marks = [os.path.join(name, mark) for name in unwalked for mark in _BELOW]
         places[path] = [entry.name for entry in folder.entries] + [*folder.settings, *marks]
-    others = {*_above(walked), *_read(jobs), *([os.path.abspath(config)] if config else [])}
+    starts = map(os.path.abspath, (os.curdir, *paths))
+    named = [os.path.abspath(config)] if config else []
+    others = {*_around(walked, starts), *_read(jobs), *named}
     return {**places, "": sorted(others)}
 
 
-def _above(walked: Iterable[str]) -> Iterator[str]:
-    """Yield what could stand in the folders above those that were walked."""
+def _around(walked: Iterable[str], starts: Iterable[str]) -> Iterator[str]:
+    """Yield what could stand above the folders that were walked, or keep others from that.
+
+    Args:
+        walked: the folders that were walked.
+        starts: the folders that settings are looked for from, walked or not.
+    """
     known = set(walked)
-    starts = {path for path in known if os.path.dirname(path) not in known}
-    above = {
-        parent
-        for path in starts
+    tops = {path for path in known if os.path.dirname(path) not in known}
+    around = {
+        folder
+        for path in {*tops, *starts}
         for real in (path, os.path.realpath(path))
-        for parent in _parents(real)
+        for folder in _upwards(real)
     }
-    for folder in above - known:
+    for folder in around - known:
         yield from (os.path.join(folder, name) for name in _ABOVE)
         git = os.path.join(folder, ".git")
         if not os.path.isdir(git):  # in a worktree a file; of a folder, only its being there counts
             yield git
 
 
-def _parents(path: str) -> Iterator[str]:
+def _upwards(path: str) -> Iterator[str]:
+    yield path
     while path != os.path.dirname(path):
         path = os.path.dirname(path)
         yield path

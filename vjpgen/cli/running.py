@@ -115,17 +115,18 @@ def leave_stamp(run: Run, again: Scope, invocation: Invocation) -> None:
     """Spare the next build with these arguments the trouble, if it will find nothing to do.
 
     Where this one has written something, everything is looked at once more: what came in between
-    is seen, and what was written is known to be what it should be.
+    is seen, and what was written is known to be what it should be. So it is where other processes
+    have compiled, since only they know what they read.
 
     Args:
         run: the build.
         again: the same scope, opened anew.
         invocation: the command line that asked for it.
     """
-    if run.changes:
+    if run.changes or run.report.processes > 1:
         time.sleep(_TICK_SECONDS)  # so that the times of what was written are past
         run = run_build(again, run.manner, CheckSink())
     if run.is_clean and run.can_be_stamped:
-        places = places_of(run.scope.caches.walked, run.jobs, invocation.config)
+        places = places_of(run.scope.paths, run.scope.caches.walked, run.jobs, invocation.config)
         said = "" if invocation.quiet else f"{run.summary(invocation.verb)}\n"
         stamp.leave(invocation.arguments, said, places, run.started)
