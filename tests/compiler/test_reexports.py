@@ -316,16 +316,18 @@ USES = {
     ),
     "plain": (
         "import pkg\n\nx = pkg.Convolution(3)",
-        "import pkg.layers_vjp as _vjp_layers\nimport pkg\n\nx = _vjp_layers.Conv(3)",
+        "import pkg.layers_vjp as _vjp_layers\nimport pkg  # noqa: F401\n\nx = _vjp_layers.Conv(3)",
     ),
     "a module": (
         "import pkg\n\nx = pkg.stacks.Block, pkg.upper",
-        "import pkg.blocks_vjp as _vjp_blocks\nimport top_vjp as _vjp_top\nimport pkg\n\n"
+        "import pkg.blocks_vjp as _vjp_blocks\nimport top_vjp as _vjp_top\n"
+        "import pkg  # noqa: F401\n\n"
         "x = _vjp_blocks.Block, _vjp_top",
     ),
     "relative": (
         "from . import sub\n\nx = sub.Norm()",
-        "from .sub import norms_vjp as _vjp_norms\nfrom . import sub\n\nx = _vjp_norms.Norm()",
+        "from .sub import norms_vjp as _vjp_norms\nfrom . import sub  # noqa: F401\n\n"
+        "x = _vjp_norms.Norm()",
     ),
     "from": (
         "from pkg import Dense, api as a\n\nx = a.Dense",
@@ -335,7 +337,21 @@ USES = {
     "dotted": (
         "import pkg.sub\n\nx = pkg.sub.Norm, pkg.Dense",
         "import pkg.layers_vjp as _vjp_layers\nimport pkg.sub.norms_vjp as _vjp_norms\n"
-        "import pkg.sub\n\nx = _vjp_norms.Norm, _vjp_layers.Dense",
+        "import pkg.sub  # noqa: F401\n\nx = _vjp_norms.Norm, _vjp_layers.Dense",
+    ),
+    "listed": (
+        "import pkg as p\n\n__all__ = ['p']\nx = p.Dense",
+        "import pkg.layers_vjp as _vjp_layers\nimport pkg as p\n\n"
+        "__all__ = ['p']\nx = _vjp_layers.Dense",
+    ),
+    "handed on": (
+        "from pkg import sub as sub\n\nx = sub.Norm",
+        "import pkg.sub.norms_vjp as _vjp_norms\nfrom pkg import sub as sub\n\nx = _vjp_norms.Norm",
+    ),
+    "with a comment": (
+        "import pkg as p  # the package\n\nx = p.Dense",
+        "import pkg.layers_vjp as _vjp_layers\nimport pkg as p  # the package\n\n"
+        "x = _vjp_layers.Dense",
     ),
     "in a function": (
         "import pkg\n\n\ndef g():\n    import os; import pkg as p\n    return p.Dense",
@@ -344,8 +360,9 @@ USES = {
     ),
     "twice": (
         "try:\n    import pkg as p\nexcept ValueError:\n    import pkg as p\nx = p.Dense",
-        "try:\n    import pkg.layers_vjp as _vjp_layers\n    import pkg as p\n"
-        "except ValueError:\n    import pkg.layers_vjp as _vjp_layers\n    import pkg as p\n"
+        "try:\n    import pkg.layers_vjp as _vjp_layers\n    import pkg as p  # noqa: F401\n"
+        "except ValueError:\n    import pkg.layers_vjp as _vjp_layers\n"
+        "    import pkg as p  # noqa: F401\n"
         "x = _vjp_layers.Dense",
     ),
 }

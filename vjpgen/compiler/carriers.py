@@ -4,13 +4,16 @@ import pkg as p                import pkg.layers_vjp as _vjp_layers
                                import pkg as p
 p.Dense(3)                     _vjp_layers.Dense(3)           `pkg` has Dense from its `layers`
 
-A name counts where every import of the scope that has it brings in the same module.
+A name counts where every import of the scope that has it brings in the same module. Its import
+stays even where nothing uses the name any more, since it may do more than bind it.
 """
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Sequence
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from vjpgen.compiler.edits import Edit
@@ -26,9 +29,12 @@ from vjpgen.compiler.scopes import (
 )
 from vjpgen.compiler.siblings import Origin, Siblings
 from vjpgen.compiler.source import Source
+from vjpgen.compiler.text import WIDTH
 from vjpgen.compiler.values import dotted
 
 Import = ast.Import | ast.ImportFrom
+_KEPT = "  # noqa: F401"
+_WORD = re.compile(r"\w+")
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,8 @@ def carried(
         if siblings.hands_on(module)
     }
     uses = list(_uses(tree, siblings, modules)) if modules else []
+    if not uses:
+        return []
     homes = sorted({use.origin[0] for use in uses})
     names = dict(zip(homes, _distinct(homes, prefix), strict=True))
     edits = [_replaced(source, use, names) for use in uses]
@@ -70,6 +78,7 @@ def carried(
     for node, needed in wanted.items():
         lines = [_import(node, siblings, home, suffix, names[home]) for home in sorted(needed)]
         edits.append(_before(source, node, lines))
+    edits += _unused(source, tree, uses, wanted)
     return edits
 
 
@@ -189,6 +198,26 @@ def _import(node: Import, siblings: Siblings, home: str, suffix: str, name: str)
     if isinstance(node, ast.Import) or node.level == 0 or not parent:
         return f"import {home}{suffix} as {name}"
     return f"from {spelled(node, siblings, parent)} import {own}{suffix} as {name}"
+
+
+def _unused(
+    source: Source, tree: ast.Module, uses: Sequence[_Use], nodes: Iterable[Import]
+) -> Iterator[Edit]:
+    """What tells linters that an import stays on purpose, where all uses of its name are gone."""
+    gone = Counter((dotted(use.node) or "").split(".")[0] for use in uses)
+    left = Counter(node.id for node in ast.walk(tree) if isinstance(node, ast.Name))
+    texts = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)]
+    quoted = {word for text in texts if isinstance(text, str) for word in _WORD.findall(text)}
+    for node in nodes:
+        alias, end = node.names[0], source.offset(source.end(node))
+        name = alias.asname or alias.name.split(".")[0]
+        if len(node.names) > 1 or alias.asname == alias.name or name in quoted:
+            continue
+        _, alone, comment = surroundings(source, node)
+        line = source.line(node.lineno)
+        short = node.lineno == node.end_lineno and len(line) + len(_KEPT) <= WIDTH
+        if alone and not comment and short and gone[name] == left[name]:
+            yield Edit(end, end, _KEPT)
 
 
 def _before(source: Source, node: Import, lines: Sequence[str]) -> Edit:
