@@ -210,6 +210,14 @@ def test_what_is_mirrored_is_never_a_source(package: Folder, run: Run):
     assert run("list", "out").stdout == ""
 
 
+def test_what_differs_is_put_right_by_the_command_that_is_named(package: Folder, run: Run):
+    package.write("src/pkg/model.py")
+    result = run("build", "--out-dir", "my out", "--check")
+    assert "help: run `vjpgen build --out-dir 'my out'`" in result.stdout
+    package.write("pyproject.toml", "[tool.vjpgen]\nout-dir = 'out'\n")
+    assert "help: run `vjpgen build`" in run("build", "--check").stdout
+
+
 def test_check_tells_the_states_apart(package: Folder, run: Run):
     kinds = ("missing", "stale", "edited", "orphan", "fresh")
     for kind in kinds:

@@ -16,8 +16,8 @@ from vjpgen.diagnostics.text import decode
 Say = Callable[[str], None]
 
 _LOOKED_AT = 8000
-_BUILD = "run `vjpgen build`"
-_PUT_BACK = "put the change into {source}, then run `vjpgen build`"
+_BUILD = "run `{command}`"
+_PUT_BACK = "put the change into {source}, then run `{command}`"
 _DRIFT = {
     (What.MODULE, State.MISSING): ("is missing: {source} has no generated module yet", _BUILD),
     (What.MODULE, State.STALE): ("is stale: it is not what {source} gives now", _BUILD),
@@ -81,23 +81,35 @@ class WriteSink:
 
 @dataclass
 class CheckSink:
-    """Reports every difference as drift."""
+    """Reports every difference as drift.
 
+    Args:
+        command: what puts it right.
+    """
+
+    command: str = "vjpgen build"
     changes: int = 0
     writes: bool = False
 
     def accept(self, change: Change) -> Iterable[Diagnostic]:
         """Report the difference."""
         self.changes += 1
-        return (drift(change),)
+        return (drift(change, self.command),)
 
 
 @dataclass
 class DiffSink:
-    """Prints what would change; with `check`, reports it as drift, too."""
+    """Prints what would change; with `check`, reports it as drift, too.
+
+    Args:
+        say: is given what would change, as `patch` reads it.
+        check: whether it is reported.
+        command: what puts it right.
+    """
 
     say: Say
     check: bool
+    command: str = "vjpgen build"
     changes: int = 0
     writes: bool = False
 
@@ -106,14 +118,19 @@ class DiffSink:
         self.changes += 1
         if not change.keep:
             self.say("".join(_diff(change)))
-        return (drift(change),) if self.check or change.keep else ()
+        return (drift(change, self.command),) if self.check or change.keep else ()
 
 
-def drift(change: Change) -> Diagnostic:
-    """Report a difference as VJP904."""
+def drift(change: Change, command: str = "vjpgen build") -> Diagnostic:
+    """Report a difference as VJP904.
+
+    Args:
+        change: the difference.
+        command: what puts it right.
+    """
     text, help_ = _DRIFT[change.what, change.state]
     source = change.source
-    help_ = _KEPT if change.keep else help_.format(source=source)
+    help_ = _KEPT if change.keep else help_.format(source=source, command=command)
     message = f"{change.shown} {text.format(source=source)}"
     return Diagnostic("VJP904", message, change.shown, WHOLE_FILE, help_)
 

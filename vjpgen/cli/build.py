@@ -57,7 +57,8 @@ def command(
 
     PATH `-` reads one source from standard input and prints its generated module.
     """
-    wishes = Wishes(check, diff, output_format, fail_on_change, stats, Voice(quiet, verbose))
+    voice = Voice(quiet, verbose)
+    wishes = Wishes(check, diff, output_format, fail_on_change, stats, voice, out_dir)
 
     def opened() -> Scope:
         return open_scope(paths, config, out_dir, no_cache=no_cache)

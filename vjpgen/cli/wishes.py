@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from dataclasses import dataclass
 
@@ -23,6 +24,7 @@ class Wishes:
     fail_on_change: bool
     stats: bool
     voice: Voice
+    out_dir: str | None
 
     @property
     def writes(self) -> bool:
@@ -37,8 +39,14 @@ class Wishes:
     def sink(self) -> Sink:
         """Return what takes the differences."""
         if self.diff:
-            return DiffSink(_print, check=self.check)
-        return CheckSink() if self.check else WriteSink(self.voice.say)
+            return DiffSink(_print, check=self.check, command=self._command)
+        return CheckSink(self._command) if self.check else WriteSink(self.voice.say)
+
+    @property
+    def _command(self) -> str:
+        """What writes that which is only looked at here."""
+        given = () if self.out_dir is None else ("--out-dir", self.out_dir)
+        return shlex.join(("vjpgen", "build", *given))
 
     def status(self, report: Report, changes: int) -> int:
         """Return the exit status of a run that made, or would make, so many changes."""
