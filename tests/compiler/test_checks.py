@@ -67,6 +67,8 @@ ANNOTATION = [
     ("VJP007", annotated("bwd=b, nondiff_argnames=1")),
     ("VJP007", annotated("bwd=b, grad_vars=1")),
     ("VJP007", annotated("bwd=b, grad_vars={'a': 1}")),
+    ("VJP007", annotated("bwd=b, grad_vars=params.kernel")),
+    ("VJP007", annotated("bwd=b, grad_vars=DenyList('params')")),
     ("VJP007", annotated("bwd=b, symbolic_zeros=1")),
     ("VJP007", annotated("bwd=b, exact=False")),
     ("VJP007", annotated("bwd=b, surrogate=x + 1")),
@@ -105,6 +107,11 @@ NAMES = [
         "    def f(self):\n        return 1\n    def b(a, r, t): ...\n",
     ),
     ("VJP101", "class R:\n    a = 1\n\n\nR().a\n" + annotated("bwd=R.b")),
+    (
+        "VJP101",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from rules import b\n\n\n"
+        + annotated("bwd=b", rules=""),
+    ),
     ("VJP102", "import b\n" + annotated("bwd=b", rules="")),
     ("VJP102", "b = (1, 2)\n" + annotated("bwd=b", rules="")),
     ("VJP102", "async def b(r, t): ...\n" + annotated("bwd=b", rules="")),
@@ -134,6 +141,10 @@ RULES = [
     ("VJP203", annotated("bwd=b", rules="def b(r, t):\n    return (t,)\n\n\n")),
     ("VJP203", annotated("bwd=b", rules="def b(r, t):\n    return (t, t) if t else (t,)\n\n\n")),
     ("VJP203", annotated("bwd=lambda r, t: (t, t, t)")),
+    ("VJP203", annotated("bwd=b", rules="def b(r, t):\n    return [t]\n\n\n")),
+    ("VJP203", annotated("bwd=b", rules="def b(r, t):\n    return {'x': t}\n\n\n")),
+    ("VJP203", annotated("bwd=b", rules="def b(r, t):\n    r(t)\n\n\n")),
+    ("VJP203", annotated("bwd=b", rules="def b(r, t):\n    return None\n\n\n")),
     ("VJP203", annotated("bwd=lambda y, r, t: (t, t), nondiff_argnames=y")),
     ("VJP204", annotated("fwd=lambda x, y: (x,), bwd=b")),
     ("VJP204", annotated("fwd=w, bwd=b", rules=BWD + "def w(x, y):\n    f(x, y)\n\n\n")),
@@ -193,6 +204,8 @@ def test_a_bad_source_has_its_finding_and_no_output(code: str, text: str) -> Non
 
 HELP = [
     ("did you mean `missing`?", annotated("bwd=b, mising=zero")),
+    ("did you mean `bwd`?", annotated("backward_fn=b")),
+    ("did you mean `fwd`?", annotated("bwd=b, forward=b")),
     ("did you mean `autodiff`?", annotated("bwd=b, missing=autodif")),
     ("did you mean `zero`?", annotated("bwd=b, missing='Zero'")),
     ("write `error`, `zero` or `autodiff`", annotated("bwd=b, missing=maybe")),
@@ -201,6 +214,16 @@ HELP = [
     ("did you mean `rule`?", annotated("bwd=rul", rules=BWD.replace("def b", "def rule"))),
     ("did you mean `train`?", annotated("bwd=b, nondiff_argnames=trian", "def f(x, train):")),
     ("did you mean `R.rule`?", annotated("bwd=R.rul", rules="class R:\n    def rule(r, t): ...\n")),
+    (
+        "write `bwd=b`: by its plain name",
+        "class A:\n    def b(self, r, t):\n        return t, t\n\n"
+        "    # custom-vjp: bwd=A.b\n    def f(self, x):\n        return x\n",
+    ),
+    (
+        "outside of `if TYPE_CHECKING:`",
+        "import typing as t\nif t.TYPE_CHECKING:\n    from rules import b\n\n\n"
+        + annotated("bwd=b.c", rules=""),
+    ),
     (
         "method that calls `self.rule`",
         "import flax.linen as nn\nclass M(nn.Module):\n    rule: object\n\n"
@@ -223,6 +246,21 @@ HELP = [
 def test_a_finding_says_what_to_write(help_: str, text: str) -> None:
     (found,) = compile_text(text).diagnostics
     assert help_ in (found.help or "")
+
+
+MESSAGE = [
+    ("does not parse: a key is a plain name", annotated("'bwd'=b")),
+    ("does not parse: unterminated string literal", annotated("bwd='b")),
+    ("`b` is a tuple, not a function", "b = (1, 2)\n" + annotated("bwd=b", rules="")),
+    ("returns 1 tangent, but `f` has no slots", annotated("bwd=lambda r, t: (t,)", "def f():")),
+    ("decorated with `jax.custom_vjp`", annotated("bwd=b", "@partial(jax.custom_vjp)\ndef f(x):")),
+]
+
+
+@pytest.mark.parametrize(("message", "text"), MESSAGE)
+def test_a_finding_says_what_is_wrong(message: str, text: str) -> None:
+    (found,) = compile_text(text).diagnostics
+    assert found.message.endswith(message)
 
 
 NNX = {
@@ -255,6 +293,13 @@ FINE = {
     "bound by global": annotated("bwd=c") + "def g():\n    global c\n    c = b\n",
     "bound by globals()": annotated("bwd=c") + "globals()['c'] = b\n",
     "builtin": annotated("bwd=max"),
+    "imported for all": "if TYPE_CHECKING:\n    from rules import b\nelse:\n"
+    "    from rules import c as b\n" + annotated("bwd=b", rules=""),
+    "imported at run time": "if not TYPE_CHECKING:\n    from rules import b\n"
+    + annotated("bwd=b", rules=""),
+    "a rule to be written yet": annotated("bwd=b", rules="def b(r, t): ...\n"),
+    "a filter that is called": "from flax.core import DenyList\n"
+    + annotated("bwd=b, grad_vars=DenyList(params)"),
     "imported": "import rules\n" + annotated("bwd=rules.b", rules=""),
     "attribute of an imported": "from rules import r\n" + annotated("bwd=r.b.c", rules=""),
     "bound by with": "with open('f') as b:\n    pass\n" + annotated("bwd=b", rules=""),

@@ -20,6 +20,16 @@ from vjpgen.compiler.tokens import ANNOTATION, Comment
 from vjpgen.compiler.values import KEYS, Value, name_or_string, read_value
 from vjpgen.diagnostics import Diagnostic, Span
 
+# What Flax and others call these keys, where that is not much like ours.
+_ELSEWHERE = {
+    "backward": "bwd",
+    "backward_fn": "bwd",
+    "bwd_fn": "bwd",
+    "forward": "fwd",
+    "forward_fn": "fwd",
+    "fwd_fn": "fwd",
+}
+
 
 @dataclass(frozen=True)
 class Key:
@@ -197,7 +207,7 @@ def _node_span(piece: _Piece, node: ast.expr) -> Span:
 def _read_keyword(source: Source, keyword: _Keyword, seen: dict[str, Key]) -> Key | Diagnostic:
     name = keyword.name
     if name not in KEYS:
-        guess = nearest(name, KEYS)
+        guess = _ELSEWHERE.get(name) or nearest(name, KEYS)
         return Diagnostic(
             "VJP002",
             f"unknown key `{name}`",
@@ -241,11 +251,17 @@ def _does_not_parse(source: Source, piece: _Piece, error: SyntaxError) -> Diagno
         end = begin[0], begin[1] + 1
     return Diagnostic(
         "VJP001",
-        f"the annotation does not parse: {error.msg}",
+        f"the annotation does not parse: {_reason(error)}",
         source.filename,
         span_between(begin, end),
         "write `# custom-vjp: KEY=VALUE, KEY=VALUE`, each value a Python expression",
     )
+
+
+def _reason(error: SyntaxError) -> str:
+    """What Python says, without what is true only of the call that it was given."""
+    reason = error.msg.partition(" (detected at line ")[0]
+    return "a key is a plain name" if reason.startswith("expression cannot contain ") else reason
 
 
 def _positional(source: Source, piece: _Piece, call: ast.Call) -> Iterator[Diagnostic]:

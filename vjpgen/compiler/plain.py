@@ -10,9 +10,9 @@ from functools import lru_cache
 
 from vjpgen.compiler.header import is_generated
 from vjpgen.compiler.report import at_node
+from vjpgen.compiler.scopes import is_for_type_checkers
 from vjpgen.compiler.siblings import Siblings
 from vjpgen.compiler.source import Source, decode
-from vjpgen.compiler.values import dotted
 from vjpgen.diagnostics import Diagnostic
 
 _WORD = re.compile(rb"\w+")
@@ -62,7 +62,7 @@ def _imports(node: ast.AST) -> Iterator[ast.Import | ast.ImportFrom]:
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.Import | ast.ImportFrom):
             yield child
-        elif isinstance(child, ast.If) and (dotted(child.test) or "").endswith("TYPE_CHECKING"):
+        elif isinstance(child, ast.If) and is_for_type_checkers(child):
             yield from _imports(ast.Module(child.orelse, []))
         else:
             yield from _imports(child)

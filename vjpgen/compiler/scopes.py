@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from vjpgen.compiler.values import dotted
+
 ScopeNode = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 _NESTED = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda
 _NAMED = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
@@ -202,6 +204,12 @@ def statements(body: list[ast.stmt], closed: tuple[type[ast.stmt], ...] = ()) ->
         if not isinstance(item, closed):
             for name in _BLOCKS:
                 pending.extend(reversed(getattr(item, name, ())))
+
+
+def is_for_type_checkers(node: ast.AST) -> bool:
+    """Whether this is `if TYPE_CHECKING`, whose body no running program enters."""
+    name = dotted(node.test) if isinstance(node, ast.If) else None
+    return name is not None and name.rpartition(".")[2] == "TYPE_CHECKING"
 
 
 def scoped_nodes(

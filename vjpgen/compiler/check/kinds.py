@@ -40,10 +40,10 @@ def check_other_rules(facts: Facts) -> Iterator[Diagnostic]:
     """A decorator, or an assignment further down, that gives the function a rule of its own."""
     name = facts.node.name
     help_ = "keep the one or the other"
-    for called, node in facts.decorators:
+    for _, node in facts.decorators:
         path = _rule_path(facts, node)
         if path is not None:
-            message = f"`{name}` already carries a rule: it is decorated with `{called or path}`"
+            message = f"`{name}` already carries a rule: it is decorated with `{path}`"
             yield at_node(facts.source, "VJP207", message, node, help_)
     for node in _later_rules(facts):
         message = f"`{name}` already carries a rule: this line gives it another"

@@ -7,24 +7,34 @@ from collections.abc import Iterator
 
 from vjpgen.compiler.facts import Facts
 from vjpgen.compiler.instances import declared_fields
-from vjpgen.compiler.references import Reference
+from vjpgen.compiler.references import Reference, free_names
 from vjpgen.compiler.report import nearest
-from vjpgen.compiler.scopes import Scope, module_of, own_nodes, visible_names
+from vjpgen.compiler.scopes import (
+    Found,
+    Scope,
+    is_for_type_checkers,
+    look_up,
+    module_of,
+    own_nodes,
+    statements,
+    visible_names,
+)
+from vjpgen.compiler.values import KEYS
 from vjpgen.diagnostics import Diagnostic
 
-_NO_FUNCTION = (
-    ast.Constant,
-    ast.JoinedStr,
-    ast.Tuple,
-    ast.List,
-    ast.Dict,
-    ast.Set,
-    ast.ListComp,
-    ast.DictComp,
-    ast.SetComp,
-    ast.GeneratorExp,
-    ast.Compare,
-)
+_NO_FUNCTION = {
+    ast.Constant: "a constant",
+    ast.JoinedStr: "a string",
+    ast.Tuple: "a tuple",
+    ast.List: "a list",
+    ast.Dict: "a dict",
+    ast.Set: "a set",
+    ast.ListComp: "a list",
+    ast.DictComp: "a dict",
+    ast.SetComp: "a set",
+    ast.GeneratorExp: "a generator",
+    ast.Compare: "a truth value",
+}
 _OTHER_MEANS = ("setattr", "locals", "vars", "exec")
 
 
@@ -43,12 +53,33 @@ def check_names(facts: Facts) -> Iterator[Diagnostic]:
                 f"`{key.text}` is {what}, not a function",
                 "name a `def`",
             )
+    yield from _undefined_in_filter(facts)
+
+
+def _undefined_in_filter(facts: Facts) -> Iterator[Diagnostic]:
+    """Names in the filter of `grad_vars`, which is evaluated where the annotation stands."""
+    key = facts.annotation.keys.get("grad_vars")
+    names = free_names(key.value) if key is not None and isinstance(key.value, ast.expr) else ()
+    for name in names:
+        if key is not None and look_up(name, facts.scope) is None:
+            message = f"`grad_vars`: `{name}` is not defined where the annotation stands"
+            help_ = KEYS["grad_vars"].help
+            yield Diagnostic("VJP007", message, facts.source.filename, key.span, help_)
 
 
 def _undefined(facts: Facts, reference: Reference) -> Iterator[Diagnostic]:
     for name in reference.undefined:
         message = f"`{name}` is not defined where the annotation stands"
         yield _finding(facts, "VJP101", reference, message, _instead(facts, reference, name))
+    if reference.found is not None and _is_for_type_checkers(reference.found):
+        yield _finding(
+            facts,
+            "VJP101",
+            reference,
+            f"`{reference.key.text}` is imported for type checkers alone, and is not there when"
+            " the program runs",
+            "import it outside of `if TYPE_CHECKING:`",
+        )
     missing = _missing_attribute(facts, reference)
     if missing is not None:
         owner, name, known = missing
@@ -79,6 +110,15 @@ def _instead(facts: Facts, reference: Reference, name: str) -> str:
     if guess is not None and guess != facts.node.name:
         return f"did you mean `{guess}`?"
     return f"define `{name}` or import it"
+
+
+def _is_for_type_checkers(found: Found) -> bool:
+    """Whether all that binds a name stands under `if TYPE_CHECKING`."""
+    if found.scope is None or not found.bindings:
+        return False
+    blocks = [n for n in statements(found.scope.node.body) if is_for_type_checkers(n)]
+    inner = {n for block in blocks if isinstance(block, ast.If) for n in statements(block.body)}
+    return all(binding.node in inner for binding in found.bindings)
 
 
 def _class_that_binds(scope: Scope, name: str) -> str | None:
@@ -156,8 +196,9 @@ def _not_a_function(reference: Reference) -> str | None:
         return None
     if binding.is_module and isinstance(reference.expression, ast.Name):
         return f"the module `{binding.module}`"
-    if isinstance(binding.value, _NO_FUNCTION):
-        return "no callable value"
+    what = _NO_FUNCTION.get(type(binding.value))
+    if what is not None:
+        return what
     node = reference.definition
     if isinstance(node, ast.AsyncFunctionDef):
         return "a coroutine function"

@@ -12,7 +12,7 @@ from vjpgen.compiler.report import at_node
 from vjpgen.compiler.scopes import own_nodes
 from vjpgen.diagnostics import Diagnostic
 
-_NO_PAIR = (
+_NO_TUPLE = (
     ast.Constant,
     ast.JoinedStr,
     ast.Dict,
@@ -34,17 +34,18 @@ def check_bwd_returns(facts: Facts) -> Iterator[Diagnostic]:
     if not facts.keeps_signature:
         return
     slots = [name for name in signature.names if name not in facts.nondiff]
+    listed = f"{_count(len(slots), 'slot')}: {', '.join(slots)}" if slots else "no slots"
+    has = f"`{facts.node.name}` has {listed}"
+    help_ = "return one tangent for each slot, `None` for zero, or declare arguments nondiff"
     for value in _shown(bwd):
-        if isinstance(value, ast.Tuple) and not _starred(value) and len(value.elts) != len(slots):
-            yield at_part(
-                facts,
-                bwd,
-                "VJP203",
-                f"`{bwd.key.text}` returns {_count(len(value.elts), 'tangent')}, but"
-                f" `{facts.node.name}` has {_count(len(slots), 'slot')}: {', '.join(slots)}",
-                value,
-                "return one tangent for each slot, `None` for zero, or declare arguments nondiff",
-            )
+        what = _not_tangents(value, len(slots))
+        if what is not None:
+            message = f"`{bwd.key.text}` returns {what}, but {has}"
+            yield at_part(facts, bwd, "VJP203", message, value, help_)
+    node = bwd.definition
+    if isinstance(node, ast.FunctionDef) and bwd.signature is not None and _returns_nothing(node):
+        message = f"`{bwd.key.text}` returns nothing, but {has}"
+        yield at_node(facts.source, "VJP203", message, node, help_)
 
 
 def check_fwd_returns(facts: Facts) -> Iterator[Diagnostic]:
@@ -64,10 +65,18 @@ def check_fwd_returns(facts: Facts) -> Iterator[Diagnostic]:
         yield at_node(facts.source, "VJP204", message, node, help_)
 
 
+def _not_tangents(value: ast.expr, slots: int) -> str | None:
+    """What a value is in place of so many tangents in a tuple or list, where it shows that."""
+    if isinstance(value, ast.Tuple | ast.List):
+        wrong = not _starred(value) and len(value.elts) != slots
+        return _count(len(value.elts), "tangent") if wrong else None
+    return "no tuple" if isinstance(value, _NO_TUPLE) else None
+
+
 def _not_a_pair(value: ast.expr) -> str | None:
     if isinstance(value, ast.Tuple | ast.List) and not _starred(value):
         return None if len(value.elts) == 2 else _count(len(value.elts), "value")
-    return "a single value" if isinstance(value, _NO_PAIR) else None
+    return "a single value" if isinstance(value, _NO_TUPLE) else None
 
 
 def _shown(reference: Reference) -> Iterator[ast.expr]:
@@ -97,7 +106,13 @@ def _branches(value: ast.expr) -> Iterator[ast.expr]:
 
 
 def _returns_nothing(node: ast.FunctionDef) -> bool:
-    """Whether a call surely gives None: nothing is returned, raised, asserted or yielded."""
+    """Whether a call surely gives None: nothing is returned, raised, asserted or yielded.
+
+    A body that ends in `...` is to be written yet.
+    """
+    last = node.body[-1]
+    if isinstance(last, ast.Expr) and ast.unparse(last) == "...":
+        return False
     leaves = ast.Return, ast.Raise, ast.Assert, ast.Yield, ast.YieldFrom
     kinds = [item for item in own_nodes(node) if isinstance(item, leaves)]
     return not kinds or all(isinstance(item, ast.Return) and item.value is None for item in kinds)

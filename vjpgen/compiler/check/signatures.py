@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from vjpgen.compiler.check.backward import nondiff_names, takes_self
 from vjpgen.compiler.facts import Facts
+from vjpgen.compiler.references import Reference
 from vjpgen.compiler.signature import Signature
 from vjpgen.diagnostics import Diagnostic
 
@@ -50,10 +51,20 @@ def check_bwd(facts: Facts) -> Iterator[Diagnostic]:
             f"`{text}` takes {takes} {noun} but is called with {len(given)}",
             facts.source.filename,
             bwd.key.span,
-            f"write `def {text.rpartition('.')[2]}({', '.join(given)})`"
-            if text.replace(".", "").isidentifier()
-            else f"it is called with `({', '.join(given)})`",
+            _called_so(facts, bwd, given),
         )
+
+
+def _called_so(facts: Facts, bwd: Reference, given: list[str]) -> str:
+    """How to make a backward rule fit the arguments that it is given."""
+    text, signature = bwd.key.text, bwd.signature
+    owner, _, name = text.rpartition(".")
+    own = facts.is_method and owner == facts.scope.name and not bwd.is_static
+    if own and signature is not None and signature.takes(len(given) + 1):
+        return f"write `bwd={name}`: by its plain name it is given a snapshot as `self`"
+    if text.replace(".", "").isidentifier():
+        return f"write `def {name}({', '.join(given)})`"
+    return f"it is called with `({', '.join(given)})`"
 
 
 def _cannot_call(fwd: Signature, function: Signature) -> str | None:

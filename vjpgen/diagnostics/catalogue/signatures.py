@@ -80,7 +80,7 @@ def scale(x):
         "`bwd` returns a tuple of the wrong length",
         "The backward rule returns one tangent for the module, if there is one, and one for each "
         "argument that is not nondiff. `None` stands for zero. The finding is made where a "
-        "`return` shows a tuple.",
+        "`return` shows a tuple, or something that is none, and where nothing is returned.",
         bad="""\
 def product_bwd(vjp_fn, z_t):
     x_t, y_t = vjp_fn(z_t)
@@ -107,7 +107,7 @@ def product(x, y):
         "`fwd` does not return a pair",
         "The forward rule returns `(output, residuals)`; what `bwd` needs goes into one value, "
         "a tuple for instance. The finding is made where a `return` shows a tuple of another "
-        "length.",
+        "length, or something that is none, and where nothing is returned.",
         bad="""\
 def product_fwd(x, y):
     return x * y, x, y
