@@ -126,6 +126,27 @@ def test_a_scope_of_the_enclosing_function_in_bwd(text: str, mark: str) -> None:
     assert found(text) == [("VJP301", mark)]
 
 
+INSTEAD = {
+    "a key": (nested("self.make_rng('a')"), "draw the key in `fwd`"),
+    "a variable": (
+        nested("v.value", "v = self.variable('s', 'n', int)\n"),
+        "read `v.value` outside of the rule",
+    ),
+    "a variable written": (
+        nested("v", "v = self.variable('s', 'n', int)\n").replace("extra = v", "v.value = 3"),
+        "do that in `fwd`",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "help_"), INSTEAD.values(), ids=INSTEAD)
+def test_where_a_snapshot_would_not_do_another_mend_is_named(text: str, help_: str) -> None:
+    (finding,) = compile_source(text.encode(), "m.py", options=Options("m.py")).diagnostics
+    assert finding.code == "VJP301"
+    assert help_ in (finding.help or "")
+    assert "snapshot" not in (finding.help or "")
+
+
 def test_each_module_is_reported_once() -> None:
     use = "self.kernel + self.make_rng('a') + d(y_t)"
     text = nested(use, "d = nn.Dense(3)\n", SETUP)
@@ -139,7 +160,7 @@ def test_a_lambda_in_the_annotation_is_reported_there() -> None:
 
 
 def test_the_mend_is_named() -> None:
-    text = nested("self.make_rng('a')")
+    text = nested("self.get_variable('params', 'k')")
     (finding,) = compile_source(text.encode(), "m.py", options=Options("m.py")).diagnostics
     assert "a method of `M`" in (finding.help or "")
     assert "vjpgen.snapshot(self)" in (finding.help or "")

@@ -10,6 +10,7 @@ import ast
 from collections.abc import Iterator
 
 from vjpgen.compiler.check.backward import Code, at_part
+from vjpgen.compiler.check.effects import ALWAYS, instead_of
 from vjpgen.compiler.classes import resolved_path
 from vjpgen.compiler.facts import Facts
 from vjpgen.compiler.instances import Instance, instance_of
@@ -26,19 +27,19 @@ _SCOPED = _TELLING | {"variables", "param", "variable", "scope", "path"}
 _LIFTED = ("vjp", "jvp", "grad", "value_and_grad", "cond", "switch", "while_loop")
 _DEEPEST = 5
 
-Use = tuple[ast.expr, str, str]
-"""Where a module is used, how that reads, and the module's name."""
+Use = tuple[ast.expr, str, str, str | None]
+"""Where a module is used, how that reads, its name, and what helps if a snapshot does not."""
 
 
 def check_captured(facts: Facts, rule: Reference, code: Code) -> Iterator[Diagnostic]:
     """Look at what the rule takes from the functions around it; one finding a module."""
     told: set[str] = set()
-    for node, how, name in _uses(code, frozenset()):
+    for node, how, name, instead in _uses(code, frozenset()):
         if name in told:
             continue
         told.add(name)
         message = f"`{code.node.name}` uses {how}, which is not available in the backward pass"
-        yield at_part(facts, rule, "VJP301", message, node, _help(facts, rule, name))
+        yield at_part(facts, rule, "VJP301", message, node, instead or _help(facts, rule, name))
 
 
 def _help(facts: Facts, rule: Reference, name: str) -> str:
@@ -62,9 +63,12 @@ def _uses(code: Code, seen: frozenset[ast.AST]) -> Iterator[Use]:
         how = _use(node, parent, instance, code) if instance is not None else None
         if how is not None:
             place = parent if isinstance(parent, ast.Attribute) else node
-            yield place, how, node.id
-        elif instance is None and _is_variable(found) and _reads_value(parent):
-            yield node, f"the variable `{node.id}` of the enclosing method", node.id
+            done = parent.attr if isinstance(parent, ast.Attribute) else ""
+            yield place, how, node.id, instead_of(done) if done in ALWAYS else None
+        elif instance is None and _is_variable(found) and isinstance(parent, ast.Attribute):
+            if parent.attr == "value":
+                how = f"the variable `{node.id}` of the enclosing method"
+                yield node, how, node.id, _instead_of_variable(node.id, parent)
         elif isinstance(parent, ast.Call) and parent.func is node:
             yield from _through(node, found, seen)
 
@@ -118,8 +122,8 @@ def _through(node: ast.Name, found: Found, seen: frozenset[ast.AST]) -> Iterator
     if not isinstance(helper, ast.FunctionDef) or helper in seen or found.scope is None:
         return
     inner = Code(helper, Scope(helper, found.scope, helper.name))
-    for _, how, name in _uses(inner, seen | {helper}):
-        yield node, f"`{node.id}`, and so {how}", name
+    for _, how, name, instead in _uses(inner, seen | {helper}):
+        yield node, f"`{node.id}`, and so {how}", name, instead
 
 
 def _is_variable(found: Found) -> bool:
@@ -136,8 +140,11 @@ def _is_variable(found: Found) -> bool:
     return instance is not None and instance.sure and not instance.defines("variable")
 
 
-def _reads_value(parent: ast.AST | None) -> bool:
-    return isinstance(parent, ast.Attribute) and parent.attr == "value"
+def _instead_of_variable(name: str, value: ast.Attribute) -> str:
+    """What to do in place of reading a variable's value, or of writing it."""
+    if isinstance(value.ctx, ast.Load):
+        return f"read `{name}.value` outside of the rule, and use what that gave"
+    return instead_of("put_variable")
 
 
 def _is_lifted(func: ast.expr, scope: Scope) -> bool:

@@ -17,7 +17,7 @@ from vjpgen.compiler.references import Reference
 from vjpgen.compiler.scopes import Found, Scope, look_up, own_nodes
 from vjpgen.diagnostics import Diagnostic
 
-_ALWAYS = {
+ALWAYS = {
     "sow": "sows",
     "perturb": "perturbs a value",
     "make_rng": "draws a key",
@@ -38,7 +38,7 @@ Effect = tuple[ast.expr, str, str]
 
 def _on_snapshot(facts: Facts, rule: Reference, code: Code) -> Iterator[Effect]:
     """Calls of the module's own methods that change it or draw from it."""
-    what = dict(_ALWAYS) if _is_compact(code) else _ALWAYS | _CREATES
+    what = dict(ALWAYS) if _is_compact(code) else ALWAYS | _CREATES
     for node, scope, hidden in code.nodes:
         called = node.func if isinstance(node, ast.Call) else None
         if not isinstance(called, ast.Attribute) or called.attr not in what:
@@ -49,12 +49,15 @@ def _on_snapshot(facts: Facts, rule: Reference, code: Code) -> Iterator[Effect]:
         found = look_up(holder.id, scope)
         if found is not None and _is_snapshot(facts, rule, code, holder, found, called.attr):
             text = f"{what[called.attr]} by `{holder.id}.{called.attr}`"
-            yield called, text, _help(called.attr)
+            yield called, text, instead_of(called.attr)
 
 
-def _help(method: str) -> str:
+def instead_of(method: str) -> str:
+    """What to do in place of calling such a method of a module in a backward rule."""
     if method in ("sow", "perturb", "put_variable"):
         return "do that in `fwd`, or return the value as the tangent of an argument"
+    if method == "make_rng":
+        return "draw the key in `fwd` and pass it on as a residual"
     return (
         "do that in `fwd` and pass the value on as a residual; `get_variable` reads what is there"
     )
@@ -69,7 +72,7 @@ def _is_snapshot(
     first = (*code.node.args.posonlyargs, *code.node.args.args)[:1]
     if takes_self(facts, rule) and first and first[0].arg == node.id and found.only is not None:
         kind = class_kind(facts.scope)
-        known = attribute in _ALWAYS or kind == "linen"
+        known = attribute in ALWAYS or kind == "linen"
         return (
             kind in ("linen", "unknown") and known and not Instance(facts.scope).defines(attribute)
         )
