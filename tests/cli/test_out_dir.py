@@ -393,7 +393,7 @@ def test_what_is_no_part_of_a_package(package: Folder, run: Run):
         "x.pyc",
         ".git/config",
         ".gitignore",
-        ".plain.py.0123456789ab.tmp",
+        ".plain.py.4321-0123456789ab.tmp",
     ):
         package.write(f"src/pkg/{name}", "")
     package.write("src/pkg.egg-info/PKG-INFO", "")
@@ -411,6 +411,7 @@ def test_what_is_part_of_a_package(package: Folder, run: Run):
         "build/notes.txt",
         "templates/x.py.in",
         ".config",
+        ".cache.tmp",
         "a b/ü.txt",
         "-flag.txt",
     ]

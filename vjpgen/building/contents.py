@@ -6,10 +6,12 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
+from vjpgen.building.files import is_temporary
 from vjpgen.building.gather import is_excluded, named_file
 from vjpgen.building.ignores import Ignores, ignores_above, is_usually_passed_over
 from vjpgen.building.layout import Layouts
 from vjpgen.building.outputs import is_output, lies_in_output
+from vjpgen.building.paths import is_inside
 from vjpgen.building.projects import Project, Projects
 from vjpgen.building.walk import Found
 
@@ -90,8 +92,7 @@ class _Place:
 
     def is_endless(self) -> bool:
         """Whether links have led back to where they were followed, or too far."""
-        inside = (os.path.join(each, "") for each in self.links)
-        back = any(each.startswith(os.path.join(self.real, "")) for each in inside)
+        back = any(is_inside(each, self.real) for each in self.links)
         return back or len(self.links) > _MOST_LINKS
 
 
@@ -154,8 +155,8 @@ def _files(
 
 
 def _is_content(name: str) -> bool:
-    is_half_written = name.startswith(".") and name.endswith(".tmp")
-    return not (is_half_written or name.endswith(_NO_CONTENT) or name in _OF_VERSION_CONTROL)
+    is_none = name.endswith(_NO_CONTENT) or name in _OF_VERSION_CONTROL
+    return not (is_none or is_temporary(name))
 
 
 def _is_entered(entry: os.DirEntry[str], place: _Place, *, inside: bool) -> bool:

@@ -79,6 +79,11 @@ def remove(path: str) -> None:
     _discard(path)
 
 
+def is_temporary(name: str) -> bool:
+    """Whether this is a name that files have here before they are whole."""
+    return name.endswith(".tmp") and re.search(_TEMPORARY, name) is not None
+
+
 def _temporary_name(path: str) -> str:
     """A name in the same folder that no tool takes for a Python file."""
     folder, name = os.path.split(path)

@@ -12,6 +12,7 @@ from vjpgen.building.files import read
 from vjpgen.building.ignores import is_usually_passed_over
 from vjpgen.building.index import Kind, kind_of
 from vjpgen.building.outputs import lies_in_output
+from vjpgen.building.paths import is_below
 from vjpgen.building.projects import Project, Projects
 from vjpgen.building.walk import Folder, Found, OnError, walk
 from vjpgen.compiler import Header, has_annotation, is_annotated, parse_header
@@ -145,7 +146,7 @@ def is_excluded(path: str, project: Project) -> bool:
     if project.excludes(path):
         return True
     folder = os.path.dirname(path)
-    while folder.startswith(os.path.join(project.root, "")):
+    while is_below(folder, project.root):
         if is_usually_passed_over(folder):
             return True
         folder = os.path.dirname(folder)

@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from vjpgen.building.paths import is_inside
+
 if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec
 
@@ -95,14 +97,10 @@ def _parents(folder: str, project_root: str) -> list[str]:
     while not os.path.exists(os.path.join(at, ".git")):
         parent = os.path.dirname(at)
         if parent == at:  # no repository: stop at the project
-            return [each for each in above if _is_under(each, project_root)]
+            return [each for each in above if is_inside(each, project_root)]
         above.append(parent)
         at = parent
     return above
-
-
-def _is_under(path: str, folder: str) -> bool:
-    return os.path.join(path, "").startswith(os.path.join(folder, ""))
 
 
 def _read(path: str) -> GitIgnoreSpec | None:

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from vjpgen.building.gather import UsageError, output_name
 from vjpgen.building.manifest import MANIFEST, Entry, read_manifest
+from vjpgen.building.paths import is_inside
 from vjpgen.building.projects import OutDir, Packages, Project
 from vjpgen.building.roots import Roots
 from vjpgen.building.walk import Found
@@ -171,6 +172,5 @@ def _refuse(out: OutDir, project: Project) -> None:
     """Refuse a folder that cannot be one, or in which the sources would be overwritten."""
     if os.path.lexists(out.path) and not os.path.isdir(out.path):
         raise UsageError(f"`--out-dir`: {out.shown} is not a folder")
-    inside = os.path.join(os.path.realpath(project.root), "")
-    if inside.startswith(os.path.join(os.path.realpath(out.path), "")):
+    if is_inside(os.path.realpath(project.root), os.path.realpath(out.path)):
         raise UsageError(f"`--out-dir`: {out.shown} holds the sources; name a folder of its own")

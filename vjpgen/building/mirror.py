@@ -20,6 +20,7 @@ from vjpgen.building.gather import Gathered, UsageError, holds_annotation, unrea
 from vjpgen.building.layout import Layouts, Mirrored, Place
 from vjpgen.building.manifest import MANIFEST, Entry
 from vjpgen.building.outcome import Change, State, What, foreign
+from vjpgen.building.paths import is_inside
 from vjpgen.building.plan import clash
 from vjpgen.building.projects import Projects, as_shown
 from vjpgen.building.survey import Survey
@@ -108,9 +109,9 @@ class Mirror:
     def _is_about(self, name: str, entry: Entry) -> bool:
         """Whether this run is about a file's source, and could see that it is gone."""
         source = self.layout.source_of(name, entry)
-        hidden = any(_is_inside(source, folder) for folder in self.unread)
+        hidden = any(is_inside(source, folder) for folder in self.unread)
         ways = (source, os.path.join(self.layout.out.real, name)) if self.by_place else (source,)
-        return not hidden and any(_is_inside(way, path) for way in ways for path in self.paths)
+        return not hidden and any(is_inside(way, path) for way in ways for path in self.paths)
 
 
 def find_mirrors(
@@ -191,7 +192,7 @@ def _filled(
     counts = Counter(item.place.target for item in items)
     clashing = frozenset(path for path, count in counts.items() if count > 1)
     filled = replace(mirror, modules=modules, copies=copies, clashing=clashing, unread=unread)
-    if items or any(_is_inside(layout.out.real, path) for path in mirror.paths):
+    if items or any(is_inside(layout.out.real, path) for path in mirror.paths):
         _refuse_sources(layout, {item.place.path for item in items})
     return filled
 
@@ -226,7 +227,3 @@ def _is_source(path: str) -> bool:
     except OSError:
         return False
     return parse_header(data) is None and holds_annotation(data)
-
-
-def _is_inside(path: str, folder: str) -> bool:
-    return os.path.join(path, "").startswith(os.path.join(folder, ""))

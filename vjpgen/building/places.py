@@ -6,13 +6,13 @@ import os
 from collections.abc import Iterable, Iterator
 
 from vjpgen.building.manifest import MANIFEST
+from vjpgen.building.paths import SETTINGS, upwards
 from vjpgen.building.plan import Job
-from vjpgen.building.projects import MARKER
 from vjpgen.building.sources import ProjectSources
 from vjpgen.building.stamp import own_places
 from vjpgen.building.walk import Folder
 
-_ABOVE = (MARKER, ".gitignore", "__init__.py", MANIFEST, os.path.join(".git", "config"))
+_ABOVE = (*SETTINGS, "__init__.py", MANIFEST, os.path.join(".git", "config"))
 _BELOW = ("pyvenv.cfg", "__init__.py", MANIFEST)
 
 
@@ -52,20 +52,13 @@ def _around(walked: Iterable[str], starts: Iterable[str]) -> Iterator[str]:
         folder
         for path in {*tops, *starts}
         for real in (path, os.path.realpath(path))
-        for folder in _upwards(real)
+        for folder in upwards(real)
     }
     for folder in around - known:
         yield from (os.path.join(folder, name) for name in _ABOVE)
         git = os.path.join(folder, ".git")
         if not os.path.isdir(git):  # in a worktree a file; of a folder, only its being there counts
             yield git
-
-
-def _upwards(path: str) -> Iterator[str]:
-    yield path
-    while path != os.path.dirname(path):
-        path = os.path.dirname(path)
-        yield path
 
 
 def _read(jobs: Iterable[Job]) -> Iterator[str]:

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from vjpgen.building.paths import MARKER, is_inside, is_package
 from vjpgen.config import Config, load_config
 from vjpgen.globs import fits
 
 if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec
-
-MARKER = "pyproject.toml"
 
 
 @dataclass(frozen=True)
@@ -133,8 +132,7 @@ def _from_here(path: str) -> str:
 
 def as_shown(path: str) -> str:
     """Return a path as it is shown: what lies in the current folder, relative to it."""
-    inside = os.path.join(os.getcwd(), "")
-    if not os.path.join(os.path.normpath(path), "").startswith(inside):
+    if not is_inside(os.path.normpath(path), os.getcwd()):
         return path
     return os.path.relpath(path) + os.sep * path.endswith(os.sep)
 
@@ -146,13 +144,9 @@ def common_root(paths: Iterable[str]) -> str:
         root = os.path.commonpath(folders)
     except ValueError:  # no path at all, or several drives
         return os.getcwd()
-    while _is_package(root) and _is_package(os.path.dirname(root)):
+    while is_package(root) and is_package(os.path.dirname(root)):
         root = os.path.dirname(root)
     return root
-
-
-def _is_package(folder: str) -> bool:
-    return os.path.isfile(os.path.join(folder, "__init__.py"))
 
 
 class Packages:
@@ -165,7 +159,7 @@ class Packages:
         """Return the first folder from here upwards that has no `__init__.py`."""
         if folder not in self._roots:
             parent = os.path.dirname(folder)
-            inside = _is_package(folder) and parent != folder
+            inside = is_package(folder) and parent != folder
             self._roots[folder] = self.root(parent) if inside else folder
         return self._roots[folder]
 

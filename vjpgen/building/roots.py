@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 
+from vjpgen.building.paths import is_inside
 from vjpgen.building.projects import Packages, Project
 
 _INIT = "__init__.py"
@@ -53,7 +54,7 @@ class Roots:
     def _find(self, folder: str, project: str) -> tuple[str, bool]:
         source = os.path.join(project, "src")
         package = self._outermost(folder, project)
-        if _is_inside(folder, source) and not (package and _is_inside(source, package)):
+        if is_inside(folder, source) and not (package and is_inside(source, package)):
             return source, package is not None or self._holds_code(folder, source)
         if package is not None:
             return self._packages.root(package), True
@@ -98,13 +99,9 @@ def _way(folder: str, root: str) -> str:
 
 def _upwards(folder: str, last: str) -> list[str]:
     """List a folder and those above it, up to `last`; the folder alone where it lies elsewhere."""
-    if not _is_inside(folder, last):
+    if not is_inside(folder, last):
         return [folder]
     found = [folder]
     while found[-1] != last:
         found.append(os.path.dirname(found[-1]))
     return found
-
-
-def _is_inside(path: str, folder: str) -> bool:
-    return os.path.join(path, "").startswith(os.path.join(folder, ""))

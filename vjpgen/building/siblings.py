@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from vjpgen.building.cache import Caches
 from vjpgen.building.gather import Gathered, Source, gather
+from vjpgen.building.paths import is_inside
 from vjpgen.building.projects import Packages, Project, Projects
 from vjpgen.building.sources import ProjectSources
 from vjpgen.building.walk import Folder, Found
@@ -84,7 +85,7 @@ class Neighbours:
 
     def _package(self, folder: str, root: str) -> str:
         """Name the package that relative imports start from, one without `__init__.py` too."""
-        start = self._project if _is_inside(folder, self._project) else root
+        start = self._project if is_inside(folder, self._project) else root
         return "" if folder == start else _dotted(folder, start)
 
     def _visible(self, root: str) -> set[str]:
@@ -175,7 +176,3 @@ def _tops(folder: Folder, root: str) -> set[str]:
 
 def _has_sibling(path: str) -> bool:
     return os.path.basename(path) != f"{_INIT}.py"
-
-
-def _is_inside(path: str, folder: str) -> bool:
-    return os.path.join(path, "").startswith(os.path.join(folder, ""))

@@ -13,9 +13,8 @@ from vjpgen.building.ignores import (
     is_usually_passed_over,
 )
 from vjpgen.building.outputs import is_output
-from vjpgen.building.projects import MARKER, Project, Projects
-
-_SETTINGS = (".gitignore", MARKER)
+from vjpgen.building.paths import SETTINGS
+from vjpgen.building.projects import Project, Projects
 
 OnError = Callable[[str, OSError], None]
 
@@ -145,7 +144,7 @@ def _folder(
         ignores=place.ignores,
         entries=tuple(entry for entry in entries if entry.name.endswith(".py")),
         below=tuple(entry.name for entry in below),
-        settings=tuple(entry.name for entry in entries if entry.name in _SETTINGS),
+        settings=tuple(entry.name for entry in entries if entry.name in SETTINGS),
         is_whole=is_named,
     )
 

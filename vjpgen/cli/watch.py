@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from vjpgen.building.files import read
+from vjpgen.building.files import is_temporary, read
 from vjpgen.building.gather import UsageError, holds_annotation
 from vjpgen.building.ignores import is_usually_passed_over
-from vjpgen.building.projects import MARKER, Projects
+from vjpgen.building.paths import MARKER, SETTINGS, is_below, project_root, upwards
+from vjpgen.building.projects import Projects
 from vjpgen.cli.output import Voice
 from vjpgen.cli.scope import Scope
 from vjpgen.compiler import parse_header
@@ -33,7 +34,6 @@ Changes = set[tuple["Change", str]]
 OpenScope = Callable[[], Scope]
 Build = Callable[[], object]
 
-_SETTINGS = (".gitignore", MARKER)
 _SETTLED_MS = 100
 _LONGEST_MS = 3000
 _IDLE_MS = 250
@@ -95,19 +95,19 @@ class View:
     def roots(self) -> tuple[str, ...]:
         """The folders that are watched, none inside another."""
         places = self.places
-        return tuple(each for each in places if not any(_is_inside(each, one) for one in places))
+        return tuple(each for each in places if not any(is_below(each, one) for one in places))
 
     def concerns(self, path: str) -> bool:
         """Whether what happened to a path may change what a build gives."""
         outs = self._outs()
         looked_at = any(_is_looked_at(path, place, all_of_it=bool(outs)) for place in self.places)
-        if not looked_at or _is_temporary(path):
+        if not looked_at or is_temporary(os.path.basename(path)):
             return False
-        if any(_is_inside(path, out) for out in outs):
+        if any(is_below(path, out) for out in outs):
             return not self._is_recent(path)
         if path.endswith(".py") and not os.path.isdir(path):
             return not (self._is_own(path) or self._is_removed(path))
-        return bool(outs) or os.path.basename(path) in _SETTINGS or _may_be_folder(path)
+        return bool(outs) or os.path.basename(path) in SETTINGS or _may_be_folder(path)
 
     def _outs(self) -> set[str]:
         """Return the folders under which packages are mirrored, data files and all."""
@@ -220,32 +220,13 @@ def _places(paths: tuple[str, ...]) -> tuple[str, ...]:
     """Return the folders that a build of these paths looks into."""
     absolute = {os.path.abspath(path) for path in paths}
     folders = {path if os.path.isdir(path) else os.path.dirname(path) for path in absolute}
-    folders |= {_project_root(folder) for folder in folders}
+    folders |= {project_root(folder) or folder for folder in folders}
     return tuple(sorted({os.path.realpath(each) for each in folders if os.path.isdir(each)}))
 
 
-def _project_root(folder: str) -> str:
-    """Return the nearest folder upwards with a `pyproject.toml`; the folder itself if none has."""
-    for parent in _upwards(folder):
-        if os.path.isfile(os.path.join(parent, MARKER)):
-            return parent
-    return folder
-
-
-def _upwards(folder: str) -> Iterator[str]:
-    parent = os.path.dirname(folder)
-    yield folder
-    if parent != folder:
-        yield from _upwards(parent)
-
-
-def _is_inside(path: str, folder: str) -> bool:
-    return path != folder and path.startswith(os.path.join(folder, ""))
-
-
 def _outside(places: Iterable[str], config: str | None) -> tuple[str, ...]:
-    above = {parent for place in places for parent in _upwards(os.path.dirname(place))}
-    files = {os.path.join(folder, name) for folder in above for name in _SETTINGS}
+    above = {parent for place in places for parent in upwards(os.path.dirname(place))}
+    files = {os.path.join(folder, name) for folder in above for name in SETTINGS}
     if config is not None:
         files.add(os.path.abspath(config))
     return tuple(sorted(files))
@@ -295,20 +276,14 @@ def _is_looked_at(path: str, place: str, *, all_of_it: bool) -> bool:
         place: the folder.
         all_of_it: whether packages are mirrored, a folder `dist` in them as well.
     """
-    if not _is_inside(path, place):
+    if not is_below(path, place):
         return False
     folder = os.path.dirname(path)
-    while _is_inside(folder, place):
+    while is_below(folder, place):
         if is_usually_passed_over(folder, in_package=all_of_it):
             return False
         folder = os.path.dirname(folder)
     return True
-
-
-def _is_temporary(path: str) -> bool:
-    """Whether this is a name that a build gives to a file before it is whole."""
-    name = os.path.basename(path)
-    return name.startswith(".") and name.endswith(".tmp")
 
 
 def _may_be_folder(path: str) -> bool:

@@ -8,6 +8,7 @@ from functools import cache
 from importlib.machinery import ModuleSpec
 
 from vjpgen.building.ignores import is_usually_passed_over
+from vjpgen.building.paths import is_inside, is_package, project_root, upwards
 
 
 @dataclass(frozen=True)
@@ -37,26 +38,18 @@ def reach_of(start: str, package: str | None) -> Reach:
 
     Without a `pyproject.toml` around it, that is the folder, or the one that holds its package.
     """
-    folder = start
-    while not os.path.isfile(os.path.join(folder, "pyproject.toml")):
-        parent = os.path.dirname(folder)
-        if parent == folder:
-            return Reach(_above_packages(start), package)
-        folder = parent
-    return Reach(folder, package)
+    return Reach(project_root(start) or _above_packages(start), package)
 
 
 def _above_packages(folder: str) -> str:
-    while os.path.isfile(os.path.join(folder, "__init__.py")):
-        folder = os.path.dirname(folder)
-    return folder
+    return next((each for each in upwards(folder) if not is_package(each)), folder)
 
 
 @cache
 def _is_own(folder: str, root: str) -> bool:
     """Whether a folder lies in a project, links seen through, and not where others' code does."""
     at = os.path.realpath(folder)
-    if not os.path.join(at, "").startswith(os.path.join(root, "")):
+    if not is_inside(at, root):
         return False
     while at != root:
         if is_usually_passed_over(at):

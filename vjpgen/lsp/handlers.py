@@ -8,7 +8,7 @@ from typing import Any
 
 from lsprotocol import types
 
-from vjpgen.building.projects import MARKER
+from vjpgen.building.paths import SETTINGS
 from vjpgen.lsp import convert
 from vjpgen.lsp.actions import Action, actions
 from vjpgen.lsp.completion import completions
@@ -17,7 +17,7 @@ from vjpgen.lsp.hover import hover
 from vjpgen.lsp.server import Server
 from vjpgen.lsp.view import View
 
-_WATCHED = ("**/*.py", f"**/{MARKER}", "**/.gitignore")
+_WATCHED = ("**/*.py", *(f"**/{name}" for name in SETTINGS))
 _TRIGGERS = ["#", " ", ":", ",", "=", "(", ".", "["]
 _KINDS = [types.CodeActionKind.QuickFix, types.CodeActionKind.RefactorRewrite]
 

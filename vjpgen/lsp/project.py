@@ -19,9 +19,10 @@ from vjpgen.building.gather import (
     named_file,
 )
 from vjpgen.building.layout import Layouts
+from vjpgen.building.paths import MARKER, is_inside, upwards
 from vjpgen.building.plain import is_wanted, noted
 from vjpgen.building.plan import Job, plan
-from vjpgen.building.projects import MARKER, Packages, Project, Projects, common_root
+from vjpgen.building.projects import Packages, Project, Projects, common_root
 from vjpgen.building.siblings import Neighbourhoods
 from vjpgen.building.walk import Found
 from vjpgen.config import Config, ConfigError
@@ -96,7 +97,7 @@ class Workspace:
 
     def _root(self, path: str) -> str:
         """The root of a file that lies under no `pyproject.toml`."""
-        holding = [each for each in self.folders if path.startswith(os.path.join(each, ""))]
+        holding = [each for each in self.folders if is_inside(path, each)]
         return max(holding, key=len, default="") or common_root([path])
 
     def _of(self, root: str) -> _Known:
@@ -155,10 +156,7 @@ def _stamp(folder: str, config_file: str | None) -> Stamp:
     """When the configurations that may hold in a folder were last changed."""
     found = []
     paths = [] if config_file is None else [config_file]
-    while folder != (parent := os.path.dirname(folder)):
-        paths.append(os.path.join(folder, MARKER))
-        folder = parent
-    for path in paths:
+    for path in (*paths, *(os.path.join(each, MARKER) for each in upwards(folder))):
         try:
             status = os.stat(path)
             found.append((path, status.st_mtime_ns, status.st_size))

@@ -52,14 +52,14 @@ def lift(
         at: file and line of the annotation.
         bwd: gives the backward rule when called, or the name of an attribute of the class.
         fwd: the same for the forward rule; None for the primal through `jax.vjp`.
-        target: "linen" for methods and functions of Linen modules, "function" for all else.
+        target: "linen" for methods of Linen modules, "function" for all else.
         grad_vars: collections for which the rule returns tangents.
         nondiff_argnums: places of arguments without a tangent slot; the module is 0.
         nondiff_argnames: names of such arguments.
         missing: "error", "zero" or "autodiff"; None is strict.
         symbolic_zeros: as in `jax.custom_vjp.defvjp`.
         optimize_remat: as in `jax.custom_vjp.defvjp`.
-        exact, surrogate, zero, state: claims that `vjpgen verify` tests.
+        exact, surrogate, zero, state: claims, kept for verification.
         example: gives a function that returns example arguments.
 
     Returns:

@@ -68,7 +68,7 @@ class Rule:
         key: tells this rule from all others.
         signature: the signature of `primal`, as it shows it.
         own_signature: what a decorator's wrapper takes itself, where that is something else.
-        claims: what `vjpgen verify` tests: for each of exact, surrogate, zero and state True, or
+        claims: kept for verification: for each of exact, surrogate, zero and state True, or
             the names of slots.
         example: gives a function that returns example arguments.
         defaults_have_slots: False leaves arguments that a call leaves to their defaults out of

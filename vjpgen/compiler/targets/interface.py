@@ -14,7 +14,7 @@ class Target:
     """A way to lift a function.
 
     Args:
-        name: its name in annotations, in `lift(target=...)` and in `vjpgen list`.
+        name: its name in annotations, in `vjpgen list` and, for methods, in `lift(target=...)`.
         template: the file under templates/ that it fills.
         module_first: whether the first parameter is a module, which cannot be nondiff.
         refuse: the findings for functions that it cannot lift.
