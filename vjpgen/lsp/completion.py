@@ -99,13 +99,15 @@ def _begins_below(view: View, row: int, first: int) -> bool:
 
 
 def _keys(annotation: AnnotationText, part: Part, offset: int) -> Iterator[Item]:
-    """The keys that are not given yet."""
-    given = {each.name for each in annotation.parts if each is not part and each.value is not None}
-    start = min(part.name_start if part.name else offset, offset)
+    """The keys that are not given yet; one in front of another key is one more."""
+    in_front = offset < part.name_start
+    others = (each for each in annotation.parts if in_front or each is not part)
+    given = {each.name for each in others if each.value is not None}
+    start = part.name_start if part.name and not in_front else offset
     names = [key for text in KEY_TEXTS for key in text.keys]
     for rank, name in enumerate(names):
         if name not in given:
-            text = name if part.value is not None else f"{name}="
+            text = name if part.value is not None and not in_front else f"{name}="
             text = f" {text}" if start == 0 and not annotation.text.startswith(" ") else text
             place = annotation.place(start)
             yield Item(name, "key", place, text, documentation=key_text(name), rank=rank)
