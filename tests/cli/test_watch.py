@@ -261,6 +261,17 @@ def test_what_is_passed_over_and_what_was_named_all_the_same(folder: Folder):
     assert "dist/a_vjp.py" not in folder.names()
 
 
+@pytest.mark.parametrize("link", ["build/pkg", ".venv/lib/pkg"])
+def test_a_folder_that_a_link_in_one_that_is_passed_over_leads_to(folder: Folder, link: str):
+    folder.write("src/pkg/a.py")
+    (folder.path / link).parent.mkdir(parents=True)
+    (folder.path / link).symlink_to(folder.path / "src/pkg", target_is_directory=True)
+    with _watching(folder) as watching:
+        for text, seen in ((FOUR, "4 * x"), (THREE, "3 * x")):
+            watching.replace("src/pkg/a.py", text)
+            watching.until_there("src/pkg/a_vjp.py", seen)
+
+
 @pytest.mark.parametrize("configured", [False, True])
 def test_a_mirrored_package(folder: Folder, configured: bool):
     folder.write("src/pkg/__init__.py", "")

@@ -97,8 +97,17 @@ class View:
         places = self.places
         return tuple(each for each in places if not any(is_below(each, one) for one in places))
 
-    def concerns(self, path: str) -> bool:
-        """Whether what happened to a path may change what a build gives."""
+    def concerned(self, path: str) -> str | None:
+        """Return what has changed, if it may change what a build gives.
+
+        A folder that a link leads to is watched once, by either name: the link may lie where no
+        build looks.
+        """
+        folder, name = os.path.split(path)
+        seen = os.path.join(os.path.realpath(folder), name)
+        return next((each for each in (seen, path) if self._concerns(each)), None)
+
+    def _concerns(self, path: str) -> bool:
         outs = self._outs()
         looked_at = any(_is_looked_at(path, place, all_of_it=bool(outs)) for place in self.places)
         if not looked_at or is_temporary(os.path.basename(path)):
@@ -178,7 +187,7 @@ class Watcher:
             self.voice.say("Watching for changes; Ctrl-C ends")
             for changes in stream:
                 now = _signatures(view.outside)
-                changed = {path for _, path in changes if view.concerns(path)}
+                changed = {path for _, name in changes if (path := view.concerned(name))}
                 changed |= {path for path in view.outside if before[path] != now[path]}
                 if changed:
                     before = now
