@@ -132,6 +132,17 @@ def test_another_configuration_compiles_again(folder: Folder, hooked: Hooked, co
     assert compiled == ["model.py"] * 3
 
 
+def test_another_name_of_the_module_compiles_again(
+    folder: Folder, hooked: Hooked, compiled: list[str]
+):
+    """Messages say where an annotation stands, seen from where the package begins."""
+    folder.write("pkg/model.py")
+    hooked("pkg.model", "pkg")
+    folder.write("pkg/__init__.py", "")
+    hooked("pkg.model", "pkg")
+    assert compiled == ["model.py"] * 2
+
+
 def test_a_moved_project_compiles_again(folder: Folder, hooked: Hooked):
     folder.write("here/model.py")
     hooked("here.model", "here")

@@ -36,3 +36,8 @@ def project_root(folder: str) -> str | None:
 def is_package(folder: str) -> bool:
     """Whether a folder is a package that says so by an `__init__.py`."""
     return os.path.isfile(os.path.join(folder, "__init__.py"))
+
+
+def package_root(folder: str) -> str:
+    """Return the first folder from here upwards that is no package that says so."""
+    return next((each for each in upwards(folder) if not is_package(each)), folder)

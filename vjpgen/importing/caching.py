@@ -13,9 +13,9 @@ from importlib.machinery import SourceFileLoader
 from importlib.util import MAGIC_NUMBER, cache_from_source
 from typing import Any
 
+from vjpgen._version import __version__
 from vjpgen.fingerprint import fingerprint
 
-_VERSION = b"1"
 _DIGEST_SIZE = 32
 _HEAD = len(MAGIC_NUMBER) + _DIGEST_SIZE
 
@@ -29,8 +29,8 @@ def cache_path(path: str, tag: str) -> str | None:
 
 
 def key(*parts: bytes) -> bytes:
-    """Return a digest of what a value depends on: these, the compiler and Python."""
-    digest = hashlib.sha256(_VERSION + MAGIC_NUMBER + fingerprint().encode())
+    """Return a digest of what a value depends on: these, vjpgen, its compiler and Python."""
+    digest = hashlib.sha256(MAGIC_NUMBER + f"{__version__} {fingerprint()}".encode())
     for part in parts:
         digest.update(len(part).to_bytes(8, "little"))
         digest.update(part)

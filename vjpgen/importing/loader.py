@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import os
 import sys
 from functools import cache
 from importlib.machinery import SourceFileLoader
 from types import CodeType
 from typing import Any
 
+from vjpgen.building.paths import package_root
 from vjpgen.importing import caching
 from vjpgen.importing.settings import Settings, configuration
 
@@ -130,5 +132,6 @@ def _generated(path: str, data: bytes, settings: Settings) -> Any:
 
 
 def _key(path: str, data: bytes, config: bytes, circumstances: tuple[str, ...]) -> bytes:
-    texts = (text.encode(errors="surrogateescape") for text in (path, *circumstances))
+    where = (path, package_root(os.path.dirname(path)))
+    texts = (text.encode(errors="surrogateescape") for text in (*where, *circumstances))
     return caching.key(data, config, *texts)

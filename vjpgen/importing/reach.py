@@ -8,7 +8,7 @@ from functools import cache
 from importlib.machinery import ModuleSpec
 
 from vjpgen.building.ignores import is_usually_passed_over
-from vjpgen.building.paths import is_inside, is_package, project_root, upwards
+from vjpgen.building.paths import is_inside, package_root, project_root
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,7 @@ def reach_of(start: str, package: str | None) -> Reach:
 
     Without a `pyproject.toml` around it, that is the folder, or the one that holds its package.
     """
-    return Reach(project_root(start) or _above_packages(start), package)
-
-
-def _above_packages(folder: str) -> str:
-    return next((each for each in upwards(folder) if not is_package(each)), folder)
+    return Reach(project_root(start) or package_root(start), package)
 
 
 @cache
