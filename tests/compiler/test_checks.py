@@ -48,6 +48,8 @@ ANNOTATION = [
     ("VJP004", annotated("bwd=b").replace("# custom-vjp:", "# Custom_VJP:")),
     ("VJP004", annotated("bwd=b").replace("# custom-vjp:", "## custom-vjp:")),
     ("VJP004", annotated("bwd=b", "def f(x):  # noqa: E1  # custom-vjp: bwd=b")),
+    ("VJP004", annotated("bwd=b") + "# custom-vpj: bwd=b\n"),
+    ("VJP004", annotated("bwd=b") + "# custom_jvp: fwd=f, bwd=b\n"),
     ("VJP004", BWD + "# Custom-VJP: bwd=b\n"),
     ("VJP004", BWD + "# custom-vjp; bwd=b\n"),
     ("VJP004", BWD + "# Custom-vjp= bwd=b\n"),
@@ -225,6 +227,11 @@ HELP = [
         + annotated("bwd=b.c", rules=""),
     ),
     (
+        "if `Base` has it, write `rule = Base.rule` in the class body",
+        "from flax import linen as nn\nfrom bases import Base\nclass M(nn.Module, Base):\n"
+        "    # custom-vjp: bwd=rule\n    def __call__(self, x):\n        return x\n",
+    ),
+    (
         "method that calls `self.rule`",
         "import flax.linen as nn\nclass M(nn.Module):\n    rule: object\n\n"
         "    # custom-vjp: bwd=rule\n    def __call__(self, x):\n        return x\n",
@@ -284,6 +291,7 @@ FINE = {
     "a hash in a string": annotated("bwd=b, exact='x#'"),
     "prose": annotated("bwd=b")
     + "# custom_vjp is used here, custom vjp = nice\n# custom-vjp rules\n"
+    + "# custom-jvp: see below\n# custom_jvp: x = 1\n"
     + "# custom_vjp_rules=False\n# custom_vjp = partial(custom_vjp, a=1)\n# custom_vjp == 1\n",
     "in a string": annotated("bwd=b") + "'''\n# custom-vjp: nonsense\n'''\n",
     "a comment that shows one": annotated("bwd=b") + "#     # custom-vjp: bwd=c\n",

@@ -23,6 +23,7 @@ _LOOKS_ALIKE = re.compile(
     r"""\#{1,3}[!:\ \t]*
         (?: custom-vjp (?: \s*: | \s*$ | (?:[\s,]+|\s*[;=(]\s*)[A-Za-z_]\w*\s*=(?!=) )
           | custom[_\ -]?vjp (?: \s*:\s*$ | (?:\s*:\s*|\s+)[A-Za-z_]\w*\s*=(?!=) )
+          | custom[_\ -]?[vjp]{3}\s*:\s*[bf]wd\s*=(?!=)
         )""",
     re.IGNORECASE | re.VERBOSE,
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
+from vjpgen.compiler.classes import resolved_path
 from vjpgen.compiler.facts import Facts
 from vjpgen.compiler.instances import declared_fields
 from vjpgen.compiler.references import Reference, free_names
@@ -19,7 +20,7 @@ from vjpgen.compiler.scopes import (
     statements,
     visible_names,
 )
-from vjpgen.compiler.values import KEYS
+from vjpgen.compiler.values import KEYS, dotted
 from vjpgen.diagnostics import Diagnostic
 
 _NO_FUNCTION = {
@@ -109,7 +110,22 @@ def _instead(facts: Facts, reference: Reference, name: str) -> str:
     guess = nearest(name, visible_names(facts.scope))
     if guess is not None and guess != facts.node.name:
         return f"did you mean `{guess}`?"
+    base = _unknown_base(facts.scope)
+    if base is not None:
+        return (
+            f"define `{name}` or import it; if `{base}` has it, write `{name} = {base}.{name}`"
+            " in the class body"
+        )
     return f"define `{name}` or import it"
+
+
+def _unknown_base(scope: Scope) -> str | None:
+    """The first base of a class that is none of Flax's own, and may hold a rule."""
+    for base in scope.node.bases if isinstance(scope.node, ast.ClassDef) else ():
+        path = resolved_path(base, scope) or ""
+        if not path.startswith(("flax.", "builtins.", "abc.", "typing.")):
+            return dotted(base)
+    return None
 
 
 def _is_for_type_checkers(found: Found) -> bool:
