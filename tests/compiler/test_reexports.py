@@ -213,6 +213,18 @@ FORMS = {
         "from pkg.layers_vjp import Conv  # noqa: F401\n"
         "from pkg.layers_vjp import Dense  # noqa: F401",
     ),
+    "star, used": (
+        "from pkg.listed import *\nx = Dense",
+        "from pkg.listed import *\n"
+        "from pkg.layers_vjp import Conv  # noqa: F401\nfrom pkg.layers_vjp import Dense\n"
+        "x = Dense",
+    ),
+    "star, handed on": (
+        "from pkg.listed import *\n__all__ = ['Conv']  # and Dense",
+        "from pkg.listed import *\n"
+        "from pkg.layers_vjp import Conv\nfrom pkg.layers_vjp import Dense  # noqa: F401\n"
+        "__all__ = ['Conv']  # and Dense",
+    ),
     "star of an annotated": ("from .layers import *", "from .layers_vjp import *"),
     "star between": (
         "from .sub import *; import os",

@@ -11,7 +11,6 @@ stays even where nothing uses the name any more, since it may do more than bind 
 from __future__ import annotations
 
 import ast
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from vjpgen.compiler.scopes import (
     ScopeNode,
     look_up,
     own_nodes,
+    quoted_names,
     scoped_nodes,
     statements,
 )
@@ -34,7 +34,6 @@ from vjpgen.compiler.values import dotted
 
 Import = ast.Import | ast.ImportFrom
 _KEPT = "  # noqa: F401"
-_WORD = re.compile(r"\w+")
 
 
 @dataclass(frozen=True)
@@ -206,8 +205,7 @@ def _unused(
     """What tells linters that an import stays on purpose, where all uses of its name are gone."""
     gone = Counter((dotted(use.node) or "").split(".")[0] for use in uses)
     left = Counter(node.id for node in ast.walk(tree) if isinstance(node, ast.Name))
-    texts = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)]
-    quoted = {word for text in texts if isinstance(text, str) for word in _WORD.findall(text)}
+    quoted = quoted_names(tree)
     for node in nodes:
         alias, end = node.names[0], source.offset(source.end(node))
         name = alias.asname or alias.name.split(".")[0]

@@ -6,14 +6,14 @@ from pkg import X              from pkg.b_vjp import X         `pkg` has X from 
 from pkg import X, other       from pkg.b_vjp import X
                                from pkg import other
 from pkg import *              from pkg import *
-                               from pkg.b_vjp import X  # noqa: F401
+                               from pkg.b_vjp import X  # noqa: F401      where X is not used
 """
 
 from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from vjpgen.compiler.edits import Edit
@@ -40,9 +40,17 @@ class _Name:
 
 
 def import_from(
-    source: Source, node: ast.ImportFrom, siblings: Siblings, suffix: str
+    source: Source, node: ast.ImportFrom, siblings: Siblings, suffix: str, used: Collection[str]
 ) -> list[Edit]:
-    """The edits that make one such import lead to generated modules."""
+    """The edits that make one such import lead to generated modules.
+
+    Args:
+        source: the source.
+        node: the import.
+        siblings: the other modules of the project.
+        suffix: what a generated module's name adds to its source's.
+        used: the names that a linter sees used, where there is a star.
+    """
     module = siblings.absolute(node.module, node.level)
     if module is None:
         return []
@@ -50,7 +58,7 @@ def import_from(
         end = _module_end(source, node)
         return _fitted(source, node, [Edit(end, end, suffix)])
     if node.names[0].name == "*":
-        return _star(source, node, siblings, module, suffix)
+        return _star(source, node, siblings, module, suffix, used)
     names = [_name(source, node, alias, siblings, module, suffix) for alias in node.names]
     if any(name.module is not None for name in names):
         return _parted(source, node, names)
@@ -214,14 +222,22 @@ def _listed(module: str, names: Sequence[tuple[str, str]], indent: str) -> Itera
 
 
 def _star(
-    source: Source, node: ast.ImportFrom, siblings: Siblings, module: str, suffix: str
+    source: Source,
+    node: ast.ImportFrom,
+    siblings: Siblings,
+    module: str,
+    suffix: str,
+    used: Collection[str],
 ) -> list[Edit]:
     """After the star, the names that it has from annotated modules, from the generated ones."""
     groups: dict[str, list[str]] = {}
+    unused: set[str] = set()
     for bound, origin in siblings.starred(module):
         home, name = _home(origin, suffix)
         text = name if name == bound else f"{name} as {bound}"
         groups.setdefault(spelled(node, siblings, home), []).append(text)
+        if bound not in used:
+            unused.add(text)
     indent, alone, _ = surroundings(source, node)
     end = source.offset(source.end(node))
     if not groups:
@@ -231,13 +247,14 @@ def _star(
         return [Edit(end, end, more)]
     row = node.end_lineno or node.lineno
     end = source.starts[row - 1] + len(source.line(row))
+    ends = {text: "  # noqa: F401" if text in unused else "" for t in groups.values() for text in t}
     more = "".join(
-        f"\n{indent}from {home} import {text}  # noqa: F401"
+        f"\n{indent}from {home} import {text}{ends[text]}"
         for home, texts in groups.items()
         for text in texts
         if home
     )
-    more += "".join(f"\n{indent}import {t}  # noqa: F401" for t in groups.get("", []))
+    more += "".join(f"\n{indent}import {text}{ends[text]}" for text in groups.get("", []))
     return [Edit(end, end, more.replace("\n", source.newline))]
 
 

@@ -12,18 +12,27 @@ from __future__ import annotations
 
 import ast
 import copy
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from vjpgen.compiler.carriers import carried
 from vjpgen.compiler.edits import Edit
 from vjpgen.compiler.import_from import import_from
-from vjpgen.compiler.scopes import Scope, ScopeNode, look_up, own_names, statements
+from vjpgen.compiler.scopes import (
+    Scope,
+    ScopeNode,
+    look_up,
+    own_names,
+    quoted_names,
+    statements,
+)
 from vjpgen.compiler.siblings import Siblings
 from vjpgen.compiler.source import Source
 from vjpgen.compiler.values import dotted
 
 Plain = frozenset[tuple[ScopeNode, str]]
+_VALUE_NAME = re.compile(r"\b[^\W\d]\w*\b(?!\s*=)")
 _NEITHER = ("Literal", "Annotated")
 
 
@@ -83,13 +92,16 @@ def redirect(
     """
     edits: list[Edit] = []
     dotted_imports: set[ast.Import] = set()
-    for node in statements(tree.body):
+    imports = [n for n in statements(tree.body) if isinstance(n, ast.Import | ast.ImportFrom)]
+    has_star = any(node.names[0].name == "*" for node in imports)
+    used = _used(source, tree) if has_star else frozenset()
+    for node in imports:
         if isinstance(node, ast.Import):
             edits += _import(source, node, siblings, suffix)
             if any(_is_plain(alias, siblings) for alias in node.names):
                 dotted_imports.add(node)
-        elif isinstance(node, ast.ImportFrom):
-            edits += import_from(source, node, siblings, suffix)
+        else:
+            edits += import_from(source, node, siblings, suffix, used)
     plain: Plain = frozenset()
     if dotted_imports:
         nodes = list(_scoped(tree, Scope(tree, None, ""), frozenset()))
@@ -103,6 +115,14 @@ def redirect(
         edits += _uses(source, nodes, plain, suffix)
     edits += carried(source, tree, siblings, suffix, prefix)
     return Redirection(tuple(edits), plain, suffix)
+
+
+def _used(source: Source, tree: ast.Module) -> frozenset[str]:
+    """The names that the generated module uses: what the source does, and its annotations."""
+    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    lines = (line.strip() for line in source.lines if "custom-vjp:" in line)
+    annotated = {name for line in lines for name in _VALUE_NAME.findall(line)}
+    return frozenset(names | annotated | quoted_names(tree))
 
 
 def _is_plain(alias: ast.alias, siblings: Siblings) -> bool:

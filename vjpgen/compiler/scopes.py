@@ -18,6 +18,7 @@ ScopeNode = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 _NESTED = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda
 _NAMED = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 _BLOCKS = ("finalbody", "orelse", "handlers", "cases", "body")
+_LONGEST_QUOTED = 200
 _COMPREHENSION = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
 
 
@@ -204,6 +205,21 @@ def statements(body: list[ast.stmt], closed: tuple[type[ast.stmt], ...] = ()) ->
         if not isinstance(item, closed):
             for name in _BLOCKS:
                 pending.extend(reversed(getattr(item, name, ())))
+
+
+def quoted_names(tree: ast.AST) -> set[str]:
+    """The names in strings that read as expressions: in quoted annotations, in `__all__`."""
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        text = node.value if isinstance(node, ast.Constant) else None
+        if not isinstance(text, str) or len(text) > _LONGEST_QUOTED:
+            continue
+        try:
+            expression = ast.parse(text, mode="eval")
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            continue
+        names.update(part.id for part in ast.walk(expression) if isinstance(part, ast.Name))
+    return names
 
 
 def is_for_type_checkers(node: ast.AST) -> bool:
