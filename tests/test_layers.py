@@ -22,7 +22,7 @@ IMPORTS = {
     "config": "diagnostics",
     "compiler": "diagnostics libcst",
     "building": "_version compiler config diagnostics fingerprint globs pathspec",
-    "importing": "building compiler config diagnostics fingerprint",
+    "importing": "_version building compiler config diagnostics fingerprint",
     "lsp": "_version building compiler config diagnostics lsprotocol pygls",
     "cli": "_version building compiler config diagnostics importing lsp click pygls watchfiles",
     "__init__": "importing runtime",

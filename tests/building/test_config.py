@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from tests.building.conftest import Tree
-from vjpgen.config import Config, ConfigError, load_config, parse_config
+from vjpgen.compiler.values import KEYS
+from vjpgen.config import MISSING_POLICIES, Config, ConfigError, load_config, parse_config
 from vjpgen.diagnostics.selection import Selection
 
 WHOLE = """
@@ -95,3 +96,7 @@ def test_patterns_of_files(tree: Tree):
     project = Projects(None, str(root)).of(str(root))
     assert project.patterns_of(str(root / "tests" / "a.py")) == ("tests/*", "!src/**")
     assert project.patterns_of(str(root / "src" / "a.py")) == ()
+
+
+def test_the_policies_are_those_of_annotations():
+    assert KEYS["missing"].choices == MISSING_POLICIES

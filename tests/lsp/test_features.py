@@ -287,6 +287,13 @@ def test_the_functions_of_a_module_or_class(
     assert found[0] == "outer_bwd"
 
 
+def test_what_is_imported_says_from_where(look: Look) -> None:
+    text = "from ..rules import outer_bwd\n\n\n" + ANNOTATED.format("|")
+    text, place = cursor(text)
+    details = {item.label: item.detail for item in completions(look(text), place)}
+    assert details["outer_bwd"] == "from ..rules"
+
+
 def test_rules_of_the_scope_come_before_those_further_out(look: Look) -> None:
     text = (
         RULE + "def o(x):\n    def inner_bwd(v, t):\n        return v(t)\n\n"

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 
 import libcst as cst
 
+from vjpgen.compiler.nesting import BLOCKS
 from vjpgen.compiler.report import at_node
 from vjpgen.compiler.source import Source, span_between
 from vjpgen.compiler.tokens import Comment
 from vjpgen.diagnostics import Diagnostic
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef
-_BLOCKS = ("body", "handlers", "cases", "orelse", "finalbody")
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def attach(
 
 def ast_definitions(node: ast.AST) -> Iterator[Definition]:
     """Every `def` below a node, in the order of the file."""
-    for name in _BLOCKS:
+    for name in BLOCKS:
         block = getattr(node, name, ())
         for child in block if isinstance(block, list) else ():
             if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
@@ -63,7 +63,7 @@ def ast_definitions(node: ast.AST) -> Iterator[Definition]:
 
 def _cst_definitions(node: cst.CSTNode) -> Iterator[cst.FunctionDef]:
     """The same of libcst's tree; no expression is entered."""
-    for name in _BLOCKS:
+    for name in BLOCKS:
         block = getattr(node, name, ())
         children = block if isinstance(block, tuple | list) else (block,)
         for child in children:

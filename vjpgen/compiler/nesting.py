@@ -24,7 +24,9 @@ DEEPEST_PATTERN = 8
 
 _SHORT = 2 * DEEPEST
 _BRACKET = re.compile(r"[(\[{]|[)\]}]|\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'|#.*")
-_BLOCKS = ("body", "handlers", "cases", "orelse", "finalbody")
+
+BLOCKS = ("body", "handlers", "cases", "orelse", "finalbody")
+"""The fields of a syntax tree's nodes that hold statements, or what holds some."""
 
 
 def is_too_deep(source: Source, tree: ast.Module) -> bool:
@@ -32,7 +34,7 @@ def is_too_deep(source: Source, tree: ast.Module) -> bool:
     pending: list[tuple[ast.AST, int]] = [(tree, 0)]
     while pending:
         node, depth = pending.pop()
-        blocks = [child for name in _BLOCKS for child in getattr(node, name, ())]
+        blocks = [child for name in BLOCKS for child in getattr(node, name, ())]
         if depth > DEEPEST or (_is_long(source, node, blocks) and _is_deep(node, blocks, depth)):
             return True
         if isinstance(node, ast.Match) and any(

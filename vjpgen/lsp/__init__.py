@@ -7,6 +7,7 @@
     view       a buffer, its tree and what the compiler makes of it, at one moment
     hover, definition, completion, actions, skeletons
                one feature each: pure functions from a view and a place to a result
+    choices    the values of a key, where they can be listed
     edits      changes of text that a feature proposes
     convert    results as the protocol has them
     handlers   which question of a client is answered by which feature

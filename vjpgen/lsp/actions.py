@@ -13,11 +13,10 @@ from vjpgen.compiler.insertion import added_import
 from vjpgen.compiler.inspection import InspectedRule, Inspection
 from vjpgen.compiler.report import nearest
 from vjpgen.compiler.source import Position
-from vjpgen.compiler.targets import TARGETS
-from vjpgen.config import MISSING_POLICIES
 from vjpgen.diagnostics import Diagnostic, Span
 from vjpgen.diagnostics.suppressions import read_suppressions
 from vjpgen.lsp import skeletons
+from vjpgen.lsp.choices import choices
 from vjpgen.lsp.edits import TextEdit, applied, of_compiler
 from vjpgen.lsp.reading import AnnotationText, comments_of
 from vjpgen.lsp.skeletons import Need, Skeleton, Style
@@ -29,12 +28,6 @@ _LOOKS_ALIKE = re.compile(r"#+[!:\s]*custom[-_ ]?vjp\s*(?P<sign>[:;=(,]?)\s*", r
 _SUPPRESSION = re.compile(r"[ \t]*#\s*vjpgen:\s*ignore(?![\w-])(?:\s*\[([^\]#]*)\]|[^#]*)")
 _NOT_WRITABLE = ("VJP201", "VJP202", "VJP205", "VJP206", "VJP207")
 _LIKELY = 0.75
-_CHOICES = {
-    "missing": list(MISSING_POLICIES),
-    "target": [target.name for target in TARGETS.values() if target.template],
-    "symbolic_zeros": ["True", "False"],
-    "optimize_remat": ["True", "False"],
-}
 
 
 @dataclass(frozen=True)
@@ -116,13 +109,12 @@ def _choices(view: View, finding: Diagnostic) -> Iterator[Action]:
     annotation = view.annotation(span.row)
     offset = None if annotation is None else annotation.offset((span.row, span.column - 1))
     part = None if annotation is None or offset is None else annotation.at(offset)
-    if annotation is None or part is None or part.name not in _CHOICES:
+    if annotation is None or part is None:
         return
     written = (part.value or "").strip("\"' ")
-    choices = _CHOICES[part.name]
-    lowered = {choice.lower(): choice for choice in choices}
+    lowered = {choice.lower(): choice for choice in choices(part.name)}
     near = nearest(written.lower(), lowered)
-    for choice in [lowered[near]] if near else choices:
+    for choice in [lowered[near]] if near else lowered.values():
         edit = TextEdit(*_ends(span), choice)
         yield Action(f"Replace `{written}` with `{choice}`", (edit,), finding, bool(near))
 

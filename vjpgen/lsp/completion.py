@@ -12,9 +12,8 @@ from vjpgen.compiler.keys import KEY_TEXTS
 from vjpgen.compiler.scopes import Binding, Scope, enclosing
 from vjpgen.compiler.signature import signature_of
 from vjpgen.compiler.source import Position
-from vjpgen.compiler.targets import TARGETS
-from vjpgen.config import MISSING_POLICIES
 from vjpgen.diagnostics.catalogue import CATALOGUE
+from vjpgen.lsp.choices import choices
 from vjpgen.lsp.definition import RULES, SLOTS, members
 from vjpgen.lsp.hover import explanation, key_text
 from vjpgen.lsp.reading import AnnotationText, Part
@@ -24,7 +23,6 @@ _OPENING = "# custom-vjp: "
 _UNFINISHED_CODE = re.compile(r"#\s*vjpgen:\s*ignore\[(?:[^\]#]*[\s,])?(\w*)$")
 _UNFINISHED_NAME = re.compile(r"(?:[A-Za-z_]\w*\.)*[A-Za-z_]?\w*$|\d*$")
 _CLAIMS = ("exact", "surrogate", "zero", "state")
-_FLAGS = ("symbolic_zeros", "optimize_remat")
 
 
 @dataclass(frozen=True)
@@ -117,13 +115,7 @@ def _values(view: View, annotation: AnnotationText, part: Part, offset: int) -> 
     match = _UNFINISHED_NAME.search(annotation.text[part.value_start : offset])
     typed = match[0] if match is not None else ""
     start = annotation.place(offset - len(typed))
-    match part.name:
-        case "missing":
-            yield from _listed(MISSING_POLICIES, start)
-        case "target":
-            yield from _listed([t.name for t in TARGETS.values() if t.template], start)
-        case name if name in _FLAGS:
-            yield from _listed(("True", "False"), start)
+    yield from _listed(choices(part.name), start)
     function = view.function(annotation)
     if function is None:
         return
@@ -140,7 +132,7 @@ def _values(view: View, annotation: AnnotationText, part: Part, offset: int) -> 
         yield from _listed(("params", "batch_stats", "True"), start)
 
 
-def _listed(values: tuple[str, ...] | list[str], start: Position) -> Iterator[Item]:
+def _listed(values: tuple[str, ...], start: Position) -> Iterator[Item]:
     for rank, value in enumerate(values):
         yield Item(value, "value", start, rank=rank)
 
@@ -201,6 +193,8 @@ def _function(label: str, node: ast.AST, key: str, start: Position, depth: int) 
     detail = ""
     if isinstance(node, ast.FunctionDef):
         detail = f"({ast.unparse(node.args)})"
+    elif isinstance(node, ast.ImportFrom):
+        detail = f"from {'.' * node.level}{node.module or ''}"
     likely = key in label.lower()
     order = ("function", "value", "class", "module").index(kind)
     yield Item(label, kind, start, detail=detail, rank=(not likely) * 100 + order * 10 + depth)

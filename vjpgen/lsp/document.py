@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import codecs
 import io
-import re
 import tokenize
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
-from vjpgen.compiler.source import Position
+from vjpgen.compiler.source import Position, split_lines
 
-_LINES = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
 _BOM = "\ufeff"
 
 
@@ -66,7 +64,7 @@ class Document:
     @cached_property
     def lines(self) -> tuple[str, ...]:
         """Its lines as Python and the protocol split them, each with its end."""
-        return tuple(_LINES.findall(self.text.removeprefix(_BOM)))
+        return split_lines(self.text.removeprefix(_BOM))
 
     @cached_property
     def data(self) -> bytes:
