@@ -120,7 +120,7 @@ def _make(folder: str) -> None:
 
 
 def _forget_projects(base: str) -> None:
-    """Remove what is kept of projects that were not built for long."""
+    """Remove what is kept of projects in which no build has found anything new for long."""
     longest = time.time() - _UNUSED_SECONDS
     with suppress(OSError):
         for name in os.listdir(base):

@@ -19,7 +19,7 @@ from vjpgen.building.signatures import is_settled, signature
 
 _FOLDER = "stamps"
 _DIGEST_SIZE = 32
-_UNUSED = 60 * 24 * 3600 * 1_000_000_000
+_LONGEST = 60 * 24 * 3600 * 1_000_000_000
 
 
 def find(arguments: Sequence[str]) -> str | None:
@@ -62,10 +62,10 @@ def leave(
 
 
 def _forget(folder: str, now: int) -> None:
-    """Remove the stamps of command lines that were not used for long."""
+    """Remove the stamps that were left long ago; one that is still of use is soon left again."""
     for name in os.listdir(folder):
         status = _status(path := os.path.join(folder, name))
-        if status is not None and status.st_mtime_ns + _UNUSED < now:
+        if status is not None and status.st_mtime_ns + _LONGEST < now:
             os.unlink(path)
 
 
