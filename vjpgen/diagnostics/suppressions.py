@@ -6,7 +6,7 @@ import io
 import re
 import tokenize
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vjpgen.diagnostics import Diagnostic, Span
 from vjpgen.diagnostics.catalogue import CATALOGUE, fitting, nearest
@@ -99,7 +99,7 @@ def suppress(
     *,
     complete: bool = True,
 ) -> tuple[Diagnostic, ...]:
-    """Drop the silenced findings, and add a VJP009 for each suppression that fits none.
+    """Drop the silenced findings, and add a VJP009 for each suppression that silences none.
 
     A suppression stands on a line of the finding, or of the annotation that it is about. One of
     VJP009 silences what there is to say about the others on its line.
@@ -112,14 +112,21 @@ def suppress(
         complete: whether all was looked for; else one that fits none may yet be of use.
     """
     used: set[Suppression] = set()
+    vain: set[Suppression] = set()
     kept = []
     for item in diagnostics:
         hits = [each for each in suppressions if each.code == item.code and _fits(each, item)]
-        used.update(hits)
-        if not (hits and can_silence(item)):
+        silences = bool(hits) and can_silence(item)
+        (used if silences else vain).update(hits)
+        if not silences:
             kept.append(item)
-    left = [each for each in suppressions if each not in used]
+    left = [_in_vain(each) if each in vain else each for each in suppressions if each not in used]
     return (*kept, *(_unused(each, filename) for each in _to_report(left, complete)))
+
+
+def _in_vain(item: Suppression) -> Suppression:
+    message = f"{item.code} is an error here, which cannot be silenced: no module could be written"
+    return replace(item, fault=(message, "mend what it says, and remove this"))
 
 
 def _fits(suppression: Suppression, item: Diagnostic) -> bool:
