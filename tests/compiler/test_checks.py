@@ -147,6 +147,8 @@ RULES = [
     ("VJP203", annotated("bwd=b", rules="def b(r, t):\n    return {'x': t}\n\n\n")),
     ("VJP203", annotated("bwd=b", rules="def b(r, t):\n    r(t)\n\n\n")),
     ("VJP203", annotated("bwd=b", rules="def b(r, t):\n    return None\n\n\n")),
+    ("VJP203", annotated("bwd=b", rules="def b(r, t):\n    x_t = r(t)\n\n\n")),
+    ("VJP203", annotated("bwd=b", rules="def b(r, t):\n    u = 2 * t\n    tuple(u)\n\n\n")),
     ("VJP203", annotated("bwd=lambda y, r, t: (t, t), nondiff_argnames=y")),
     ("VJP204", annotated("fwd=lambda x, y: (x,), bwd=b")),
     ("VJP204", annotated("fwd=w, bwd=b", rules=BWD + "def w(x, y):\n    f(x, y)\n\n\n")),
@@ -306,6 +308,10 @@ FINE = {
     "imported at run time": "if not TYPE_CHECKING:\n    from rules import b\n"
     + annotated("bwd=b", rules=""),
     "a rule to be written yet": annotated("bwd=b", rules="def b(r, t): ...\n"),
+    "a rule that subclasses write": "class A:\n    def b(self, r, t):\n        '''Theirs.'''\n"
+    "    # custom-vjp: bwd=b\n    def f(self, x):\n        return x\n",
+    "a rule that passes": annotated("bwd=b", rules="def b(r, t):\n    pass\n"),
+    "a rule that may raise": annotated("bwd=b", rules="def b(r, t):\n    refuse('why')\n"),
     "a filter that is called": "from flax.core import DenyList\n"
     + annotated("bwd=b, grad_vars=DenyList(params)"),
     "imported": "import rules\n" + annotated("bwd=rules.b", rules=""),

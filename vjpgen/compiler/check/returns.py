@@ -108,14 +108,30 @@ def _branches(value: ast.expr) -> Iterator[ast.expr]:
 def _returns_nothing(node: ast.FunctionDef) -> bool:
     """Whether a call surely gives None: nothing is returned, raised, asserted or yielded.
 
-    A body that ends in `...` is to be written yet.
+    A body of `...`, of `pass` or of a docstring is to be written yet, by a subclass perhaps, and
+    a call that is given nothing of the function's own may raise.
     """
     last = node.body[-1]
-    if isinstance(last, ast.Expr) and ast.unparse(last) == "...":
+    if isinstance(last, ast.Pass):
+        return False
+    names = (item for item in ast.walk(last) if isinstance(item, ast.Name))
+    plain = isinstance(last, ast.Expr) and isinstance(last.value, ast.Constant | ast.Call)
+    if plain and not any(_is_own(name, node) for name in names):
         return False
     leaves = ast.Return, ast.Raise, ast.Assert, ast.Yield, ast.YieldFrom
     kinds = [item for item in own_nodes(node) if isinstance(item, leaves)]
     return not kinds or all(isinstance(item, ast.Return) and item.value is None for item in kinds)
+
+
+def _is_own(name: ast.Name, node: ast.FunctionDef) -> bool:
+    """Whether a name is a parameter of a function, or assigned there."""
+    parameters = (item.arg for item in ast.walk(node.args) if isinstance(item, ast.arg))
+    stored = (
+        item.id
+        for item in own_nodes(node)
+        if isinstance(item, ast.Name) and isinstance(item.ctx, ast.Store)
+    )
+    return name.id in (*parameters, *stored)
 
 
 def _starred(node: ast.Tuple | ast.List) -> bool:
