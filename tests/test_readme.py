@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 
+import click
 import jax
 import jax.numpy as jnp
 from click.testing import CliRunner
@@ -46,6 +47,23 @@ def test_the_configuration_is_read(tmp_path):
 def test_every_command_of_the_table_exists():
     for command in re.findall(r"^vjpgen (\w+) ", TEXT, re.MULTILINE):
         assert CliRunner().invoke(group, [command, "--help"]).exit_code == 0
+
+
+def test_every_option_is_described_and_there_are_no_others():
+    context = click.Context(group)
+    commands = [group.get_command(context, name) for name in group.list_commands(context)]
+    given = {
+        name
+        for each in (group, *commands)
+        if each
+        for param in each.params
+        if isinstance(param, click.Option)
+        for name in param.opts
+    }
+    assert not {name for name in given - {"--version"} if name not in TEXT}
+    shown = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", TEXT))
+    others = {"--lr", "--quick"}  # of a user's script, of the benchmarks
+    assert shown - others <= given
 
 
 def test_the_table_of_keys_is_what_editors_show():

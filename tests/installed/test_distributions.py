@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,10 @@ def installed(tmp_path_factory):
     made = tmp_path_factory.mktemp("dist")
     run(sys.executable, "-m", "build", "--no-isolation", "--outdir", str(made), str(ROOT))
     (wheel,) = made.glob("*.whl")
-    (_,) = made.glob("*.tar.gz")
+    (sdist,) = made.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert {"DIAGNOSTICS.md", "CHANGELOG.md", ".pre-commit-hooks.yaml"} <= names
     target = tmp_path_factory.mktemp("site")
     pip = (sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-compile")
     run(*pip, "--target", str(target), str(wheel))
@@ -55,6 +59,7 @@ def test_the_wheel_builds_and_its_modules_run(installed, tmp_path):
 
     found = python("-c", "import vjpgen; print(vjpgen.__file__)").strip()
     assert Path(found).is_relative_to(installed["PYTHONPATH"])
+    assert Path(found).with_name("py.typed").is_file()
     python("-m", "vjpgen", "build", ".")
     python("-m", "vjpgen", "build", "--check", ".")
     code = "import jax, waves, waves_vjp; print(jax.grad(waves_vjp.sin)(0.0))"
