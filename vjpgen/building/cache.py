@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from vjpgen.building.cachedir import cache_folder
+from vjpgen.building.cachedir import LONGEST_SECONDS, cache_folder
 from vjpgen.building.files import read, remove, write
 from vjpgen.building.index import Folders, Index
 from vjpgen.building.walk import Folder
@@ -31,7 +31,6 @@ from vjpgen.fingerprint import fingerprint
 _DIGEST_SIZE = 32
 _LAYOUT = 2
 _RESULTS = "results"
-_UNUSED_SECONDS = 60 * 24 * 3600
 _TAG = b"Signature: 8a477f597d28d172789f06886806bc55\n# Written by vjpgen; may be removed.\n"
 
 
@@ -121,7 +120,7 @@ def _make(folder: str) -> None:
 
 def _forget_projects(base: str) -> None:
     """Remove what is kept of projects in which no build has found anything new for long."""
-    longest = time.time() - _UNUSED_SECONDS
+    longest = time.time() - LONGEST_SECONDS
     with suppress(OSError):
         for name in os.listdir(base):
             index = os.path.join(base, name, "index")

@@ -7,6 +7,9 @@ import sys
 
 ENVIRONMENT = "VJPGEN_CACHE_DIR"
 
+LONGEST_SECONDS = 60 * 24 * 3600
+"""What was last written longer ago is removed."""
+
 
 def cache_folder() -> str:
     """Return the absolute path of the folder for all projects, as user or platform want it."""

@@ -14,12 +14,11 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from vjpgen._version import __version__
-from vjpgen.building.cachedir import cache_folder
+from vjpgen.building.cachedir import LONGEST_SECONDS, cache_folder
 from vjpgen.building.signatures import is_settled, signature
 
 _FOLDER = "stamps"
 _DIGEST_SIZE = 32
-_LONGEST = 60 * 24 * 3600 * 1_000_000_000
 
 
 def find(arguments: Sequence[str]) -> str | None:
@@ -65,7 +64,7 @@ def _forget(folder: str, now: int) -> None:
     """Remove the stamps that were left long ago; one that is still of use is soon left again."""
     for name in os.listdir(folder):
         status = _status(path := os.path.join(folder, name))
-        if status is not None and status.st_mtime_ns + _LONGEST < now:
+        if status is not None and status.st_mtime + LONGEST_SECONDS < now / 1e9:
             os.unlink(path)
 
 
