@@ -26,6 +26,7 @@ def fixes(view: View, code: str) -> list[Action]:
         ("VJP002", "# custom-vjp: bwd=scale_bwd, noDiff_argnum=1\n", "nondiff_argnums=1"),
         ("VJP101", "# custom-vjp: bwd=scale_bwdd\n", "bwd=scale_bwd"),
         ("VJP101", "# custom-vjp: bwd=partial(scale_bdw, 2)\n", "bwd=partial(scale_bwd, 2)"),
+        ("VJP007", "# custom-vjp: bwd='scale_bwd'\n", "bwd=scale_bwd"),
         ("VJP007", "# custom-vjp: bwd=scale_bwd, missing=Zero\n", "missing=zero"),
         ("VJP007", "# custom-vjp: bwd=scale_bwd, missing='autodif'\n", "missing=autodiff"),
         ("VJP007", "# custom-vjp: bwd=scale_bwd, symbolic_zeros=true\n", "symbolic_zeros=True"),
@@ -48,6 +49,11 @@ def test_every_choice_where_none_is_near(look: Look) -> None:
     view = look(RULE + "# custom-vjp: bwd=scale_bwd, missing=7\n" + BELOW)
     titles = [fix.title for fix in fixes(view, "VJP007")]
     assert titles == [f"Replace `7` with `{each}`" for each in ("error", "zero", "autodiff")]
+
+
+def test_there_is_nothing_to_take_off_where_there_are_no_quotes(look: Look) -> None:
+    view = look(RULE + "# custom-vjp: bwd=None\n" + BELOW)
+    assert not fixes(view, "VJP007")
 
 
 def test_a_class_member_by_its_full_name(look: Look) -> None:

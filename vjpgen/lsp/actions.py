@@ -17,6 +17,7 @@ from vjpgen.diagnostics import Diagnostic, Span
 from vjpgen.diagnostics.suppressions import read_suppressions
 from vjpgen.lsp import skeletons
 from vjpgen.lsp.choices import choices
+from vjpgen.lsp.definition import RULES
 from vjpgen.lsp.edits import TextEdit, applied, of_compiler
 from vjpgen.lsp.reading import AnnotationText, comments_of
 from vjpgen.lsp.skeletons import Need, Skeleton, Style
@@ -104,7 +105,7 @@ def _likeness(word: str, better: str) -> float:
 
 
 def _choices(view: View, finding: Diagnostic) -> Iterator[Action]:
-    """The values that a key can take, the likeliest first."""
+    """The values that a key can take, the likeliest first; a rule's name without its quotes."""
     span = finding.span
     annotation = view.annotation(span.row)
     offset = None if annotation is None else annotation.offset((span.row, span.column - 1))
@@ -112,6 +113,10 @@ def _choices(view: View, finding: Diagnostic) -> Iterator[Action]:
     if annotation is None or part is None:
         return
     written = (part.value or "").strip("\"' ")
+    is_quoted = written != (part.value or "").strip()
+    if part.name in RULES and is_quoted and _WORD.fullmatch(written):
+        edit = TextEdit(*_ends(span), written)
+        yield Action("Leave out the quotes", (edit,), finding, preferred=True)
     lowered = {choice.lower(): choice for choice in choices(part.name)}
     near = nearest(written.lower(), lowered)
     for choice in [lowered[near]] if near else lowered.values():
