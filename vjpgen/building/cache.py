@@ -25,6 +25,7 @@ from typing import Any
 from vjpgen.building.cachedir import LONGEST_SECONDS, cache_folder
 from vjpgen.building.files import read, remove, write
 from vjpgen.building.index import Folders, Index
+from vjpgen.building.sources import ProjectSources
 from vjpgen.building.walk import Folder
 from vjpgen.fingerprint import fingerprint
 
@@ -158,11 +159,13 @@ class Caches:
 
     Attributes:
         walked: every folder that was looked at with their help.
+        sources: the texts of projects, each with what was looked for in it.
     """
 
     def __init__(self, *, enabled: bool) -> None:
         self.enabled = enabled
         self.walked: list[Folder] = []
+        self.sources: list[ProjectSources] = []
         self._known: dict[str, Cache] = {}
 
     def of(self, root: str) -> Cache:

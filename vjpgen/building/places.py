@@ -5,37 +5,33 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 
+from vjpgen.building.cache import Caches
 from vjpgen.building.manifest import MANIFEST
 from vjpgen.building.paths import SETTINGS, upwards
-from vjpgen.building.plan import Job
 from vjpgen.building.sources import ProjectSources
 from vjpgen.building.stamp import own_places
-from vjpgen.building.walk import Folder
 
 _ABOVE = (*SETTINGS, "__init__.py", MANIFEST, os.path.join(".git", "config"))
 _BELOW = ("pyvenv.cfg", "__init__.py", MANIFEST)
 
 
-def places_of(
-    paths: Iterable[str], folders: Iterable[Folder], jobs: Iterable[Job], config: str | None
-) -> dict[str, list[str]]:
+def places_of(paths: Iterable[str], caches: Caches, config: str | None) -> dict[str, list[str]]:
     """Return the names that were looked at, present or not, by their folder; "" for any folder.
 
     Args:
         paths: what was built.
-        folders: every folder that was walked.
-        jobs: what was compiled.
+        caches: what was looked at.
         config: the configuration that the command line names.
     """
     places = own_places()
-    walked = {folder.path: folder for folder in folders}
+    walked = {folder.path: folder for folder in caches.walked}
     for path, folder in walked.items():
         unwalked = [name for name in folder.below if os.path.join(path, name) not in walked]
         marks = [os.path.join(name, mark) for name in unwalked for mark in _BELOW]
         places[path] = [entry.name for entry in folder.entries] + [*folder.settings, *marks]
     starts = map(os.path.abspath, (os.curdir, *paths))
     named = [os.path.abspath(config)] if config else []
-    others = {*_around(walked, starts), *_read(jobs), *named}
+    others = {*_around(walked, starts), *_read(caches.sources), *named}
     return {**places, "": sorted(others)}
 
 
@@ -61,12 +57,8 @@ def _around(walked: Iterable[str], starts: Iterable[str]) -> Iterator[str]:
             yield git
 
 
-def _read(jobs: Iterable[Job]) -> Iterator[str]:
-    """Yield where modules were looked for that sources import."""
-    seen: set[int] = set()
-    for job in jobs:
-        sources = job.siblings.sources
-        if isinstance(sources, ProjectSources) and id(sources) not in seen:
-            seen.add(id(sources))
-            for module in sources.texts:
-                yield from sources.paths(module)
+def _read(sources: Iterable[ProjectSources]) -> Iterator[str]:
+    """Yield where modules were looked for that others import."""
+    for each in sources:
+        for module in each.texts:
+            yield from each.paths(module)

@@ -5,26 +5,18 @@ from __future__ import annotations
 import os
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
 
 from vjpgen.building.cache import Caches
 from vjpgen.building.gather import Gathered, Source, gather
 from vjpgen.building.paths import is_inside
 from vjpgen.building.projects import Packages, Project, Projects
-from vjpgen.building.sources import ProjectSources
+from vjpgen.building.sources import ProjectSources, Tops
 from vjpgen.building.walk import Folder, Found
 from vjpgen.compiler import Siblings
 
 _INIT = "__init__"
-
-
-@dataclass
-class _Root:
-    """One folder that Python may import from: all its top names, and its annotated modules."""
-
-    tops: set[str] = field(default_factory=set)
-    annotated: set[str] = field(default_factory=set)
 
 
 class Neighbours:
@@ -38,6 +30,7 @@ class Neighbours:
         folders: its folders.
         sources: those of its files that hold an annotation, or look so.
         packages: finds the root of a package.
+        made: takes each text of the project that is made for the folder of an import.
     """
 
     def __init__(
@@ -46,10 +39,12 @@ class Neighbours:
         folders: Iterable[Folder],
         sources: Iterable[Source],
         packages: Packages,
+        made: list[ProjectSources],
     ) -> None:
         self._project = packages.root(project.root)
         self._packages = packages
-        self._roots: dict[str, _Root] = defaultdict(_Root)
+        self._tops: dict[str, set[str]] = defaultdict(set)
+        self._annotated: dict[str, set[str]] = defaultdict(set)
         self._from_project: set[str] = set()
         self._project_tops: set[str] = set()
         for folder in folders:
@@ -59,6 +54,7 @@ class Neighbours:
                 self._add_annotated(source.file.path)
         self._modules: dict[str, frozenset[str]] = {}
         self._sources: dict[str, ProjectSources] = {}
+        self._made = made
 
     def seen_from(self, path: str) -> Siblings:
         """Return the annotated modules as the module at `path` would import them."""
@@ -66,7 +62,9 @@ class Neighbours:
         root = self._packages.root(folder)
         if root not in self._modules:
             self._modules[root] = frozenset(self._visible(root))
-            self._sources[root] = self._sources_for(root)
+            tops = Tops(self._tops, self._project, self._project_tops)
+            self._sources[root] = ProjectSources(tops, root)
+            self._made.append(self._sources[root])
         package = self._package(folder, root)
         return Siblings(self._modules[root], package, self._sources[root])
 
@@ -75,12 +73,13 @@ class Neighbours:
         if not folder.entries:
             return
         root = self._packages.root(folder.path)
-        self._roots[root].tops |= _tops(folder, root)
+        for top in _tops(folder, root):
+            self._tops[top].add(root)
         self._project_tops |= _tops(folder, self._project)
 
     def _add_annotated(self, path: str) -> None:
         root = self._packages.root(os.path.dirname(path))
-        self._roots[root].annotated.add(_dotted(path, root))
+        self._annotated[root].add(_dotted(path, root))
         self._from_project.add(_dotted(path, self._project))
 
     def _package(self, folder: str, root: str) -> str:
@@ -88,33 +87,23 @@ class Neighbours:
         start = self._project if is_inside(folder, self._project) else root
         return "" if folder == start else _dotted(folder, start)
 
-    def _visible(self, root: str) -> set[str]:
-        own = self._roots[root]
-        return own.annotated | self._from_project | self._elsewhere(root, own)
+    def _visible(self, root: str) -> Iterator[str]:
+        """Yield the annotated modules by the names that they can have from a root."""
+        yield from self._annotated[root]
+        yield from self._from_project
+        for name, top in self._unmistakable.items():
+            if root not in self._tops[top]:
+                yield name
 
-    def _sources_for(self, root: str) -> ProjectSources:
-        """The text of the modules that are imported from a root."""
-        hidden = self._roots[root].tops | sys.stdlib_module_names
-        others: dict[str, list[str]] = defaultdict(list)
-        for key, each in self._roots.items():
-            for top in each.tops - hidden if key != root else ():
-                others[top].append(key)
-        folders = {top: keys for top, keys in others.items() if len(keys) == 1}
-        folders |= {top: [root] for top in self._roots[root].tops}
-        for top in self._project_tops:
-            folders.setdefault(top, []).append(self._project)
-        return ProjectSources({top: tuple(keys) for top, keys in folders.items()})
-
-    def _elsewhere(self, root: str, own: _Root) -> set[str]:
-        """The modules of other roots whose names can mean nothing else."""
-        others = [each for key, each in self._roots.items() if key != root]
-        names = set().union(*(each.annotated for each in others))
-        hidden = own.tops | sys.stdlib_module_names
+    @cached_property
+    def _unmistakable(self) -> dict[str, str]:
+        """The names, with their first parts, that mean nothing else wherever they are known."""
+        names = {name: name.split(".")[0] for own in self._annotated.values() for name in own}
         return {
-            name
-            for name in names
-            if (top := name.split(".")[0]) not in hidden
-            and all(name in each.annotated for each in others if top in each.tops)
+            name: top
+            for name, top in names.items()
+            if top not in sys.stdlib_module_names
+            and all(name in self._annotated[root] for root in self._tops[top])
         }
 
 
@@ -138,7 +127,7 @@ class Neighbourhoods:
         self._projects = projects
         self._packages = packages
         self._scanned = scanned
-        self._caches = caches
+        self._caches = caches or Caches(enabled=False)
         self._known: dict[str, Neighbours] = {}
 
     def seen_from(self, file: Found) -> Siblings:
@@ -157,6 +146,7 @@ class Neighbourhoods:
             [each for each in gathered.folders if each.project.root == project.root],
             [each for each in gathered.sources if each.file.project.root == project.root],
             self._packages,
+            self._caches.sources,
         )
 
 

@@ -7,11 +7,9 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import IO
 
 from vjpgen.building.compiling import Made, Task, failed, make
-from vjpgen.compiler.siblings import Sources
 
 LINES_EACH = 4_000
 _SERVE = "import sys; sys.path[:] = {path!r}; from vjpgen.building.workers import serve; serve()"
@@ -96,23 +94,16 @@ class _Process:
     """A process that serves tasks through pipes."""
 
     def __init__(self) -> None:
-        self._known: dict[int, Sources] = {}
         command = [sys.executable, "-c", _SERVE.format(path=sys.path)]
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(
             command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL
         )
+        self._sender = pickle.Pickler(_open(self._process.stdin))  # sends what tasks share once
 
     def make(self, task: Task) -> Made:
-        """Send a task and wait for what it gives.
-
-        What many tasks share, and may be large, is sent once.
-        """
-        sources = task.siblings.sources
-        bare = replace(task, siblings=replace(task.siblings, sources={}))
-        new = None if id(sources) in self._known else sources
-        self._known[id(sources)] = sources
-        pickle.dump((bare, id(sources), new), _open(self._process.stdin))
+        """Send a task and wait for what it gives."""
+        self._sender.dump(task)
         _open(self._process.stdin).flush()
         return pickle.load(_open(self._process.stdout))
 
@@ -137,13 +128,10 @@ def serve() -> None:
     """Compile the tasks that standard input holds until it ends; write what they give."""
     tasks, made = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     sys.stdout = sys.stderr  # whatever prints must not disturb the results
-    known: dict[int, Sources] = {}
+    receiver = pickle.Unpickler(tasks)
     try:
         while True:
-            bare, number, new = pickle.load(tasks)
-            sources = known.setdefault(number, new)
-            task = replace(bare, siblings=replace(bare.siblings, sources=sources))
-            pickle.dump(make(task), made)
+            pickle.dump(make(receiver.load()), made)
             made.flush()
     except (EOFError, BrokenPipeError, KeyboardInterrupt):
         return

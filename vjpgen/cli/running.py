@@ -127,6 +127,6 @@ def leave_stamp(run: Run, again: Scope, invocation: Invocation) -> None:
         time.sleep(_TICK_SECONDS)  # so that the times of what was written are past
         run = run_build(again, run.manner, CheckSink())
     if run.is_clean and run.can_be_stamped:
-        places = places_of(run.scope.paths, run.scope.caches.walked, run.jobs, invocation.config)
+        places = places_of(run.scope.paths, run.scope.caches, invocation.config)
         said = "" if invocation.quiet else f"{run.summary(invocation.verb)}\n"
         stamp.leave(invocation.arguments, said, places, run.started)
