@@ -158,5 +158,5 @@ KEYS: dict[str, Kind] = {
     "example": _RULE,
     "symbolic_zeros": _FLAG,
     "optimize_remat": _FLAG,
-    "target": Kind(_one_of(*_TARGETS), "write `linen`, `nnx` or `function`", _TARGETS),
+    "target": Kind(_one_of(*_TARGETS), "write `linen` or `function`", _TARGETS),
 }
