@@ -31,8 +31,8 @@ def _task(number: int, text: str = GOOD, sources: object = None) -> Task:
 
 
 def test_how_many_help():
-    assert workers.helpful(7_999, 8) == 1
-    assert workers.helpful(8_000, 8) == 2
+    assert workers.helpful(2_999, 8) == 1
+    assert workers.helpful(3_000, 8) == 2
     assert workers.helpful(10**9, 3) == 3
     assert workers.helpful(0, None) == 1
     assert workers.helpful(10**9, None) >= 1

@@ -213,15 +213,31 @@ def gather(
 def _candidates(folders: Iterable[Folder], caches: Caches) -> Iterator[_Candidate]:
     """Yield the files of the folders that are not known to be none of vjpgen's concern."""
     for folder in folders:
-        known = caches.of(folder.project.root).index.known(folder.path)
+        index = caches.of(folder.project.root).index
+        known = index.known(folder.path)
         for entry in folder.entries:
             try:
                 status = entry.stat()
             except OSError:  # gone by now, or a link that leads nowhere
                 continue
             kind = kind_of(known.get(entry.name), status)
-            if kind is not Kind.PLAIN and (file := folder.found(entry)) is not None:
+            if kind is None and _is_plain(entry.path):
+                index.learn(entry.path, status, Kind.PLAIN)
+            elif kind is not Kind.PLAIN and (file := folder.found(entry)) is not None:
                 yield _Candidate(file, status, kind)
+
+
+def _is_plain(path: str) -> bool:
+    """Whether a file is none of vjpgen's concern; one that cannot be read is to be reported."""
+    try:
+        data = read(path)
+    except OSError:
+        return False
+    return not (_is_marked(data) or has_annotation(data))
+
+
+def _is_marked(data: bytes) -> bool:
+    return _MARK in data[:_HEADER_BYTES]
 
 
 def _classified(
@@ -253,11 +269,9 @@ def _learn(
     caches: Caches, status: os.stat_result, item: Source | Generated | None, file: Found
 ) -> None:
     """Remember what a file is, where its own bytes alone say so."""
-    if isinstance(item, Generated) or (item is None and file.ignored):
+    if not isinstance(item, Source):
         return
-    kind = Kind.PLAIN
-    if item is not None:
-        kind = Kind.ANNOTATED if item.is_annotated else Kind.LOOKS_ANNOTATED
+    kind = Kind.ANNOTATED if item.is_annotated else Kind.LOOKS_ANNOTATED
     caches.of(file.project.root).index.learn(file.path, status, kind)
 
 
@@ -278,7 +292,7 @@ def classify(file: Found, data: bytes, kind: Kind | None = None) -> Source | Gen
         data: its bytes.
         kind: what its bytes are known to be, if they are.
     """
-    if kind is None and _MARK in data[:_HEADER_BYTES] and (header := parse_header(data)):
+    if kind is None and _is_marked(data) and (header := parse_header(data)):
         return Generated(file, header)
     if file.ignored or not (kind or has_annotation(data)):
         return None

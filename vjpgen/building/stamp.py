@@ -31,7 +31,7 @@ def find(arguments: Sequence[str]) -> str | None:
         said, digest, places = json.loads(data[_DIGEST_SIZE:])
     except (OSError, ValueError):
         return None
-    return said if _digest(places) == digest else None
+    return said if _digest(_statuses(places)) == digest else None
 
 
 def leave(
@@ -48,9 +48,10 @@ def leave(
     from vjpgen.building.files import write
 
     listed = {folder: sorted(names) for folder, names in places.items()}
-    if not all(is_settled(status, now) for status in _statuses(listed) if status is not None):
+    statuses = list(_statuses(listed))
+    if not all(is_settled(status, now) for status in statuses if status is not None):
         return
-    content = json.dumps([said, _digest(listed), listed]).encode()
+    content = json.dumps([said, _digest(statuses), listed]).encode()
     path = _path(arguments)
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -90,20 +91,19 @@ def _path(arguments: Sequence[str]) -> str:
     return os.path.join(cache_folder(), _FOLDER, name)
 
 
-def _digest(places: Mapping[str, Sequence[str]]) -> str:
-    """Return a digest of the signatures of all that is named."""
-    digest = hashlib.sha256()
-    for status in _statuses(places):
-        digest.update(b"-" if status is None else signature(status).encode())
-    return digest.hexdigest()
+def _digest(statuses: Iterable[os.stat_result | None]) -> str:
+    """Return a digest of what is and what is not there."""
+    signs = ("-" if status is None else signature(status) for status in statuses)
+    return hashlib.sha256("\n".join(signs).encode()).hexdigest()
 
 
 def _statuses(places: Mapping[str, Sequence[str]]) -> Iterator[os.stat_result | None]:
     """Yield the status of each folder and of each name in it; None for what is not there."""
     for folder, names in places.items():
         yield _status(folder)
+        start = os.path.join(folder, "")
         for name in names:
-            yield _status(os.path.join(folder, name))
+            yield _status(start + name)
 
 
 def _status(path: str) -> os.stat_result | None:

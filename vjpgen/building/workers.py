@@ -11,7 +11,7 @@ from typing import IO
 
 from vjpgen.building.compiling import Made, Task, failed, make
 
-LINES_EACH = 4_000
+LINES_EACH = 1_500
 _SERVE = "import sys; sys.path[:] = {path!r}; from vjpgen.building.workers import serve; serve()"
 
 
