@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from click.testing import CliRunner
 
+from tests.benchmarks.__main__ import options_parser
 from tests.readme import README, source, written
 from vjpgen.cli import group
 from vjpgen.compiler.keys import KEY_TEXTS, table
@@ -61,9 +62,10 @@ def test_every_option_is_described_and_there_are_no_others():
         for name in param.opts
     }
     assert not {name for name in given - {"--version"} if name not in TEXT}
+    benchmarks = {name for each in options_parser()._actions for name in each.option_strings}
+    users_script = {"--lr"}
     shown = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", TEXT))
-    others = {"--lr", "--quick"}  # of a user's script, of the benchmarks
-    assert shown - others <= given
+    assert shown <= given | benchmarks | users_script
 
 
 def test_the_table_of_keys_is_what_editors_show():

@@ -58,7 +58,8 @@ def _measured(workload: Workload, repeat: int) -> Report:
     return measure(found, params, x, 2 * repeat if workload == layers(1) else repeat)
 
 
-def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+def options_parser() -> argparse.ArgumentParser:
+    """What the command line can be told."""
     parser = argparse.ArgumentParser("python -m tests.benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a smoke run: small, measured once")
     parser.add_argument("--depths", type=_numbers, metavar="N,N", help="layers (1,6,24)")
@@ -73,14 +74,19 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--codemod", action="store_true", help="measure libcst.tool codemod, too")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures to FILE")
     parser.add_argument("--markdown", action="store_true", help="print markdown tables")
-    quick = parser.parse_args(arguments).quick
-    parser.set_defaults(
+    return parser
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    options = options_parser()
+    quick = options.parse_args(arguments).quick
+    options.set_defaults(
         depths=[1, 3] if quick else [1, 6, 24],
         blocks=[] if quick else [1],
         repeat=1 if quick else 8,
         trees=[Tree(40, 2)] if quick else [Tree(1000, 20), Tree(5000, 100)],
     )
-    return parser.parse_args(arguments)
+    return options.parse_args(arguments)
 
 
 def _numbers(text: str) -> list[int]:
