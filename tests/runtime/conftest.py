@@ -26,7 +26,10 @@ def _load(path: Path, name: str) -> ModuleType:
 
 @pytest.fixture(scope="session")
 def pair(tmp_path_factory):
-    """Give `plain` and `lifted`: a source of this folder, and what vjpgen makes of it."""
+    """Give `plain` and `lifted`: a source of this folder, and what vjpgen makes of it.
+
+    A name may lead into a folder below: `pair("patterns/attention")`.
+    """
     built: dict[str, SimpleNamespace] = {}
 
     def get(name: str) -> SimpleNamespace:
@@ -37,11 +40,12 @@ def pair(tmp_path_factory):
                 path.read_bytes(), path.name, options=options, siblings=Siblings()
             )
             assert result.output is not None, result.diagnostics
-            target = tmp_path_factory.mktemp("generated") / f"{name}_vjp.py"
+            target = tmp_path_factory.mktemp("generated") / f"{path.stem}_vjp.py"
             target.write_bytes(result.output)
-            plain = _load(path, f"vjpgen_plain_{name}")
+            words = name.replace("/", "_")
+            plain = _load(path, f"vjpgen_plain_{words}")
             built[name] = SimpleNamespace(
-                plain=plain, lifted=_load(target, f"vjpgen_lifted_{name}"), text=result.output
+                plain=plain, lifted=_load(target, f"vjpgen_lifted_{words}"), text=result.output
             )
         return built[name]
 
