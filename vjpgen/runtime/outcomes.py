@@ -37,9 +37,9 @@ class Outcome:
     states: list[Any]
 
 
-def type_of(array: Any) -> jax.ShapeDtypeStruct:
-    """Return an array's shape and dtype, without the array."""
-    return jax.ShapeDtypeStruct(array.shape, array.dtype)
+def type_of(array: Any) -> Any:
+    """Return an array's JAX type: shape, dtype and what mesh axes it varies over, not the array."""
+    return jax.typeof(array)
 
 
 @dataclasses.dataclass

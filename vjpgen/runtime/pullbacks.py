@@ -12,7 +12,7 @@ import numpy as np
 from vjpgen.runtime.errors import TangentError
 from vjpgen.runtime.leaves import Operand, is_differentiable
 from vjpgen.runtime.outcomes import Outcome
-from vjpgen.runtime.tangents import Slot, fill, instantiate, type_text
+from vjpgen.runtime.tangents import Slot, fill, instantiate, type_text, zeros
 
 
 @jax.tree_util.register_pytree_node_class
@@ -49,7 +49,7 @@ def _cotangent(value: Any, kind: Any) -> Any:
     if not is_differentiable(kind):
         return np.zeros(kind.shape, jax.dtypes.float0)
     if value is None or getattr(value, "dtype", None) == jax.dtypes.float0:
-        return jax.numpy.zeros(kind.shape, kind.dtype)
+        return zeros(kind)
     if isinstance(value, (int, float, complex)):
         return jax.numpy.asarray(value, kind.dtype)
     return instantiate(value)

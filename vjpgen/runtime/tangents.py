@@ -322,9 +322,14 @@ def _constant_tangent(constant: Any) -> Any:
 
 def instantiate(tangent: Any) -> Any:
     """Turn a symbolic zero into an array of zeros."""
-    if not isinstance(tangent, SymbolicZero):
-        return tangent
-    kind: Any = tangent.aval
+    return zeros(tangent.aval) if isinstance(tangent, SymbolicZero) else tangent
+
+
+def zeros(kind: Any) -> Any:
+    """Make zeros of a JAX type, the mesh axes that it varies over or is sharded over included."""
     if kind.dtype == jax.dtypes.float0:
         return np.zeros(kind.shape, jax.dtypes.float0)
-    return jnp.zeros(kind.shape, kind.dtype)
+    plain = jnp.zeros(kind.shape, kind.dtype)
+    if jax.typeof(plain) == kind:
+        return plain
+    return jax.linear_transpose(lambda _: (), kind)(())[0]  # JAX's own zero of that type
