@@ -34,7 +34,8 @@ def depends_on(
             return function(full)
 
         out, pullback = jax.vjp(inner, [values[index] for index in suspects])
-        return pullback(tuple(jnp.ones(x.shape, x.dtype) * scale.astype(x.dtype) for x in out))
+        # made of the outputs, so that they vary, or are sharded, over the same mesh axes
+        return pullback(tuple(x * scale.astype(x.dtype) for x in out))
 
     try:
         closed = jax.make_jaxpr(gradient)(list(operands), jnp.float32(1))
