@@ -90,7 +90,7 @@ class VjpFunction:
         flat = _flat_cotangents(spec, cotangent)
         flat += [None] * (len(self.pullback.types) - len(flat))
         tangents = self.pullback(flat)
-        return tuple(fill(slot.expected, tangents, spec.types) for slot in spec.slots)
+        return tuple(fill(spec.slots, tangents, spec.types))
 
     def tree_flatten(self) -> Any:
         return (self.pullback,), self.spec

@@ -294,10 +294,11 @@ def handles(expected: Any) -> Iterator[Handle]:
     return (handle for _, handle in _labelled(expected))
 
 
-def fill(expected: Any, tangents: Mapping[int, Any], primals: Sequence[Any]) -> Any:
-    """Build a slot's tangent from tangents by operand: the reverse of `merge`.
+def fill(slots: Sequence[Slot], tangents: Mapping[int, Any], primals: Sequence[Any]) -> list[Any]:
+    """Build the slots' tangents from tangents by operand: the reverse of `merge`.
 
-    An operand that stands in several places gives its tangent at the first.
+    An operand that stands in several places, as a parameter of a module that is reached by two
+    ways, gives its tangent at the first and zeros at the others: their sum is what it is.
     """
     left = dict(tangents)
 
@@ -306,12 +307,14 @@ def fill(expected: Any, tangents: Mapping[int, Any], primals: Sequence[Any]) -> 
             return jax.tree_util.tree_map(leaf, node.collections)
         if node.operand is None:
             return _constant_tangent(node.constant)
-        tangent = left.pop(node.operand, None)
-        if tangent is None and not is_differentiable(primals[node.operand]):
-            return np.zeros(primals[node.operand].shape, jax.dtypes.float0)
-        return tangent
+        primal = primals[node.operand]
+        if not is_differentiable(primal):
+            return np.zeros(primal.shape, jax.dtypes.float0)
+        if node.operand in left:
+            return left.pop(node.operand)
+        return jnp.zeros(primal.shape, primal.dtype)
 
-    return jax.tree_util.tree_map(leaf, expected)
+    return [jax.tree_util.tree_map(leaf, slot.expected) for slot in slots]
 
 
 def _constant_tangent(constant: Any) -> Any:
