@@ -44,11 +44,13 @@ class BoundEntry:
         make: gives the thing anew for a scope and, of a module, its attributes.
         attributes: a module's fields, packed.
         state: Flax's ephemeral state of a module.
+        variable: a variable's collection and name.
     """
 
     make: Callable[..., Any]
     attributes: Packed | None = None
     state: Any = None
+    variable: tuple[str, str] | None = None
 
 
 def bound_scope(value: Any) -> Scope | None:
@@ -104,7 +106,7 @@ class ModuleSet:
             make = functools.partial(
                 _make_variable, value.collection, value.name, unbox=value.unbox
             )
-            return BoundEntry(make)
+            return BoundEntry(make, variable=(value.collection, value.name))
         label = f"attributes of {type(value).__name__}"
         attributes = pack(_attributes(value), self.operands, label, self.bind)
         return BoundEntry(type(value), attributes, value._state.export())
@@ -219,7 +221,7 @@ def _attributes(module: Module) -> dict[str, Any]:
 
 
 def attribute_modules(entry: BoundEntry) -> Iterator[tuple[str, int]]:
-    """Yield the modules in a module's attributes, each with the name that Flax would give it."""
+    """Yield what is bound in a module's attributes, each with the name that Flax would give it."""
     if entry.attributes is None:
         return
     packed = entry.attributes

@@ -11,12 +11,17 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from flax.core.frozen_dict import FrozenDict
 from flax.core.scope import Filter, Scope, in_filter
 
 from vjpgen.runtime.leaves import Operands, Packed, pack, unpack
 
 # A collection without its arrays: nested dicts that keep their order, packed values at the ends.
 Skeleton = dict[str, Any]
+
+
+class FrozenSkeleton(dict[str, Any]):
+    """The skeleton of a `FrozenDict`, which becomes one again."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -129,18 +134,22 @@ def descend(scope: Scope, path: Sequence[str]) -> Scope:
 
 def pack_skeleton(value: Any, operands: Operands, label: str) -> Any:
     """Pack a collection; `label` and the keys name its arrays."""
-    if isinstance(value, dict):
-        return {key: pack_skeleton(item, operands, f"{label}.{key}") for key, item in value.items()}
-    return pack(value, operands, label)
+    if not isinstance(value, (dict, FrozenDict)):
+        return pack(value, operands, label)
+    parts = {key: pack_skeleton(item, operands, f"{label}.{key}") for key, item in value.items()}
+    return FrozenSkeleton(parts) if isinstance(value, FrozenDict) else parts
 
 
 def unpack_skeleton(tree: Any, arrays: Sequence[Any]) -> Any:
     """Rebuild a collection from its skeleton."""
-    return map_skeleton(lambda packed: unpack(packed, arrays), tree)
+    if not isinstance(tree, dict):
+        return unpack(tree, arrays)
+    parts = {key: unpack_skeleton(item, arrays) for key, item in tree.items()}
+    return FrozenDict(parts) if isinstance(tree, FrozenSkeleton) else parts
 
 
 def map_skeleton(function: Callable[[Packed], Any], tree: Any) -> Any:
-    """Apply `function` to each packed value of a skeleton."""
+    """Apply `function` to each packed value of a skeleton; what comes of it is dicts."""
     if isinstance(tree, dict):
         return {key: map_skeleton(function, item) for key, item in tree.items()}
     return function(tree)

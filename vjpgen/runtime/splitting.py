@@ -46,7 +46,7 @@ from vjpgen.runtime.outcomes import Outcome, Saved, type_of
 from vjpgen.runtime.recursion import marks, own_rules_of
 from vjpgen.runtime.rule import Form, Rule, Slots
 from vjpgen.runtime.runs import BackwardRun, ForwardRun, PrimalRun
-from vjpgen.runtime.scopes import map_skeleton
+from vjpgen.runtime.scopes import map_skeleton, unpack_skeleton
 from vjpgen.runtime.tangents import Handle, Slot, Variables, handles
 
 
@@ -135,7 +135,7 @@ class Split:
         outcome = self._latest
         assert outcome is not None, "the lifted function returned without having run"
         variables = [
-            {name: map_skeleton(lambda p: unpack(p, outputs), tree) for name, tree in scope.items()}
+            {name: unpack_skeleton(tree, outputs) for name, tree in scope.items()}
             for scope in outcome.variables
         ]
         return unpack(outcome.output, outputs), (variables, outcome.counters, outcome.states)
@@ -300,18 +300,45 @@ class Split:
     def _collections(self, index: int) -> dict[str, Any]:
         """Build the tree of a module's `grad_vars` collections, shared modules included."""
         root, path = self._modules.places[index]
+        variable = self._modules.entries[index].variable
         found: dict[str, Any] = {}
         for name, tree in self._modules.roots[root].variables.items():
-            if in_filter(self.rule.grad_vars, name):
-                for step in path:
-                    tree = tree.get(step, {}) if isinstance(tree, dict) else {}
+            if not in_filter(self.rule.grad_vars, name):
+                continue
+            for step in path:
+                tree = tree.get(step, {}) if isinstance(tree, dict) else {}
+            if variable is None:
                 found[name] = map_skeleton(self._handles, tree)
-        for attribute, other in attribute_modules(self._modules.entries[index]):
-            place = self._modules.places[other]
-            if place[0] != root or place[1][: len(path)] != path:
-                for name, tree in self._collections(other).items():
-                    found.setdefault(name, {})[attribute] = tree
+            elif variable[0] == name and variable[1] in tree:  # a variable alone, not its scope
+                found[name] = {variable[1]: map_skeleton(self._handles, tree[variable[1]])}
+        for (*words, last), name, tree in self._borrowed(index, root, path):
+            target = found.setdefault(name, {})
+            for word in words:
+                target = target.setdefault(word, {})
+            target[last] = tree
         return found
+
+    def _borrowed(
+        self, index: int, root: int, path: Sequence[str]
+    ) -> Iterator[tuple[list[str], str, Any]]:
+        """Yield what a module holds as attribute, and the modules in it, that live elsewhere.
+
+        Args:
+            index: the module.
+            root, path: the place of the module whose tree is built.
+
+        Yields:
+            The path in that tree, the collection, and the tree of handles there.
+        """
+        places = self._modules.places
+        below = list(places[index][1][len(path) :])
+        for attribute, other in attribute_modules(self._modules.entries[index]):
+            variable = self._modules.entries[other].variable
+            if places[other][0] == root and places[other][1][: len(path)] == path:
+                yield from self._borrowed(other, root, path)
+                continue
+            for name, tree in self._collections(other).items():
+                yield [*below, attribute], name, tree if variable is None else tree[variable[1]]
 
     def _handles(self, packed: Packed) -> Any:
         return jax.tree_util.tree_unflatten(

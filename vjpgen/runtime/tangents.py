@@ -310,9 +310,7 @@ def fill(slots: Sequence[Slot], tangents: Mapping[int, Any], primals: Sequence[A
         primal = primals[node.operand]
         if not is_differentiable(primal):
             return np.zeros(primal.shape, jax.dtypes.float0)
-        if node.operand in left:
-            return left.pop(node.operand)
-        return jnp.zeros(primal.shape, primal.dtype)
+        return left.pop(node.operand) if node.operand in left else zeros(primal)
 
     return [jax.tree_util.tree_map(leaf, slot.expected) for slot in slots]
 
