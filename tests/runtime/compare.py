@@ -31,3 +31,10 @@ def assert_same(actual: Any, expected: Any, rtol: float = 0.0) -> None:
             np.testing.assert_allclose(left, right, rtol=rtol, atol=rtol, err_msg=where)
         else:
             np.testing.assert_array_equal(left, right, err_msg=where)
+
+
+def double(tree: Any) -> Any:
+    """Turn the floats of a tree into 64-bit floats."""
+    return jax.tree.map(
+        lambda x: x.astype(jnp.float64) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree
+    )
