@@ -8,11 +8,12 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.custom_derivatives import SymbolicZero
 
 from vjpgen.runtime.errors import TangentError
 from vjpgen.runtime.leaves import Operand, is_differentiable
 from vjpgen.runtime.outcomes import Outcome
-from vjpgen.runtime.tangents import Slot, fill, instantiate, type_text, zeros
+from vjpgen.runtime.tangents import Slot, fill, instantiate, mesh_mismatch, number, type_text, zeros
 
 
 @jax.tree_util.register_pytree_node_class
@@ -51,7 +52,7 @@ def _cotangent(value: Any, kind: Any) -> Any:
     if value is None or getattr(value, "dtype", None) == jax.dtypes.float0:
         return zeros(kind)
     if isinstance(value, (int, float, complex)):
-        return jax.numpy.asarray(value, kind.dtype)
+        return number(value, kind)
     return instantiate(value)
 
 
@@ -118,20 +119,23 @@ def _flat_cotangents(spec: VjpSpec, cotangent: Any) -> list[Any]:
         if isinstance(entry, Operand)
     ]
     for leaf, kind, label in zip(flat, outcome.types, outcome.labels, strict=False):
-        if not _fits(leaf, kind):
+        if misfit := _misfit(leaf, kind):
             raise TangentError(
                 f"{spec.title}: the vjp function was called with a cotangent that does not fit "
-                f"the function's output:\n  {label}: expected {type_text(kind)}, "
-                f"not {type_text(leaf)}"
+                f"the function's output:\n  {label}: {misfit}"
             )
     return flat
 
 
-def _fits(cotangent: Any, kind: Any) -> bool:
+def _misfit(cotangent: Any, kind: Any) -> str:
+    """Say what a cotangent of an output of this type has of its own; "" where it fits."""
     if cotangent is None or not is_differentiable(kind):
-        return True
+        return ""
+    wrong = f"expected {type_text(kind)}, not {type_text(cotangent)}"
     if isinstance(cotangent, (int, float, complex)):
-        return kind.shape == ()
+        return "" if kind.shape == () else wrong
     value = getattr(cotangent, "aval", cotangent)
     found = getattr(value, "shape", None), getattr(value, "dtype", None)
-    return found == (kind.shape, kind.dtype) or found[1] == jax.dtypes.float0
+    if found[1] == jax.dtypes.float0 or isinstance(cotangent, SymbolicZero):
+        return "" if found == (kind.shape, kind.dtype) or found[1] == jax.dtypes.float0 else wrong
+    return mesh_mismatch(kind, cotangent) if found == (kind.shape, kind.dtype) else wrong

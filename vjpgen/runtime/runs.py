@@ -27,7 +27,7 @@ from vjpgen.runtime.outcomes import (
 from vjpgen.runtime.pullbacks import Pullback, VjpFunction, VjpSpec
 from vjpgen.runtime.scopes import pack_skeleton
 from vjpgen.runtime.snapshots import Snapshot
-from vjpgen.runtime.tangents import instantiate, merge, missing_error, type_text
+from vjpgen.runtime.tangents import add, instantiate, merge, missing_error, type_text
 
 if TYPE_CHECKING:
     from vjpgen.runtime.splitting import Split
@@ -352,7 +352,7 @@ class BackwardRun:
 def _sum(first: Any, second: Any) -> Any:
     if first is None or second is None:
         return second if first is None else first
-    return first + second
+    return add(first, second)
 
 
 class _Gone:

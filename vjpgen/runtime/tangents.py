@@ -18,7 +18,7 @@ import numpy as np
 from jax.custom_derivatives import SymbolicZero
 
 from vjpgen.runtime.errors import TangentError
-from vjpgen.runtime.leaves import is_differentiable, path_text
+from vjpgen.runtime.leaves import is_differentiable, is_extended, path_text
 from vjpgen.runtime.rule import Rule
 
 
@@ -165,7 +165,7 @@ class _Walk:
     def _add(self, operand: int, tangent: Any) -> None:
         known = self.merged.tangents.get(operand)
         if known is not None and tangent is not None:
-            tangent = known + tangent
+            tangent = add(known, tangent)
         self.merged.tangents[operand] = known if tangent is None else tangent
 
     def _mapping(
@@ -249,14 +249,66 @@ class _Walk:
             if isinstance(given, complex) and not jnp.issubdtype(primal.dtype, np.complexfloating):
                 self._mismatch(primal, given, path)
             else:
-                self._add(operand, jnp.asarray(given, primal.dtype))
+                self._add(operand, number(given, primal))
         elif given_shape(given) != primal.shape or getattr(given, "dtype", None) != primal.dtype:
             self._mismatch(primal, given, path)
+        elif mesh := mesh_mismatch(primal, given):
+            self.problems.append(f"{path}: {mesh}")
         else:
             self._add(operand, given)
 
     def _mismatch(self, primal: Any, given: Any, path: str) -> None:
         self.problems.append(f"{path}: expected {type_text(primal)}, not {type_text(given)}")
+
+
+def add(first: Any, second: Any) -> Any:
+    """Add two tangents of one primal as JAX does: what that means is up to an extended dtype."""
+    if not is_extended(first):
+        return first + second
+    _, pullback = jax.vjp(lambda x: (x, x), first)
+    return pullback((first, second))[0]
+
+
+def mesh_mismatch(kind: Any, given: Any) -> str:
+    """Say how an array's type differs over the mesh; "" where JAX takes it as it is.
+
+    Under `shard_map` an array's type says over which mesh axes it varies, on meshes of explicit
+    axes how it is sharded; JAX wants a tangent of its primal's type in both.
+
+    Source: https://docs.jax.dev/en/latest/notebooks/shard_map.html
+    """
+    found = jax.typeof(given)
+    if found == kind:
+        return ""
+    wanted, varying = _varying(kind), _varying(found)
+    if varying - wanted:
+        names = ", ".join(map(repr, sorted(varying - wanted)))
+        advice = f"sum it over the mesh: jax.lax.psum(tangent, ({names},))"
+    elif wanted - varying:
+        names = ", ".join(map(repr, sorted(wanted - varying)))
+        advice = f"make it vary over the mesh, as its primal does: over ({names},)"
+    elif _explicit_spec(kind) != _explicit_spec(found):
+        advice = "shard it as its primal: jax.sharding.reshard, or out_sharding where it is made"
+    else:
+        return ""
+    return f"expected {kind}, not {found}; {advice}"
+
+
+def _varying(kind: Any) -> frozenset[Any]:
+    """Return the mesh axes that an array varies over under `shard_map`."""
+    axes = getattr(kind, "vma", None)  # as jax names it before 0.10
+    if axes is None:
+        axes = getattr(getattr(kind, "manual_axis_type", None), "varying", ())
+    return frozenset(axes)
+
+
+def _explicit_spec(kind: Any) -> Any:
+    """Return how an array is sharded over a mesh of explicit axes; None on any other."""
+    sharding = getattr(kind, "sharding", None)
+    mesh = getattr(sharding, "mesh", None)
+    if mesh is None or jax.sharding.AxisType.Explicit not in mesh.axis_types:
+        return None
+    return sharding.spec
 
 
 def given_shape(value: Any) -> Any:
@@ -324,6 +376,12 @@ def _constant_tangent(constant: Any) -> Any:
 def instantiate(tangent: Any) -> Any:
     """Turn a symbolic zero into an array of zeros."""
     return zeros(tangent.aval) if isinstance(tangent, SymbolicZero) else tangent
+
+
+def number(value: complex, kind: Any) -> Any:
+    """Make a Python number a scalar of a JAX type."""
+    plain = jnp.asarray(value, kind.dtype)
+    return plain if jax.typeof(plain) == kind else zeros(kind) + plain
 
 
 def zeros(kind: Any) -> Any:
