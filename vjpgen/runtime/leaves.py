@@ -68,17 +68,17 @@ def is_array(value: Any) -> bool:
 def is_differentiable(value: Any) -> bool:
     """Tell whether an array has tangents of its own dtype: floats and complex numbers have.
 
-    So have dtypes that extend JAX's, as that of the fp8 states in `flax.linen.fp8_ops`; keys do not.
+    So have dtypes that extend JAX's, as that of fp8 states in `flax.linen.fp8_ops`; keys do not.
     """
     dtype = value.dtype
     if jax.numpy.issubdtype(dtype, np.inexact):
         return True
-    return is_extended(value) and not jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key)
+    return is_extended(value) and not jax.numpy.issubdtype(dtype, jax.dtypes.prng_key)
 
 
 def is_extended(value: Any) -> bool:
     """Tell whether an array's dtype extends JAX's, so that not every operation takes it."""
-    return jax.dtypes.issubdtype(value.dtype, jax.dtypes.extended)
+    return jax.numpy.issubdtype(value.dtype, jax.dtypes.extended)
 
 
 @dataclasses.dataclass

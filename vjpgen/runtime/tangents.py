@@ -287,7 +287,7 @@ def mesh_mismatch(kind: Any, given: Any) -> str:
     elif wanted - varying:
         names = ", ".join(map(repr, sorted(wanted - varying)))
         advice = f"make it vary over the mesh, as its primal does: over ({names},)"
-    elif _explicit_spec(kind) != _explicit_spec(found):
+    elif _sharded_otherwise(kind, found):
         advice = "shard it as its primal: jax.sharding.reshard, or out_sharding where it is made"
     else:
         return ""
@@ -302,9 +302,15 @@ def _varying(kind: Any) -> frozenset[Any]:
     return frozenset(axes)
 
 
+def _sharded_otherwise(kind: Any, found: Any) -> bool:
+    """Tell whether two arrays lie on meshes of explicit axes in different ways."""
+    wanted, spec = _explicit_spec(kind), _explicit_spec(found)
+    return wanted is not None and spec is not None and wanted != spec
+
+
 def _explicit_spec(kind: Any) -> Any:
     """Return how an array is sharded over a mesh of explicit axes; None on any other."""
-    sharding = getattr(kind, "sharding", None)
+    sharding: Any = getattr(kind, "sharding", None)
     mesh = getattr(sharding, "mesh", None)
     if mesh is None or jax.sharding.AxisType.Explicit not in mesh.axis_types:
         return None

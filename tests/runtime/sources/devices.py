@@ -187,7 +187,7 @@ def unsummed(w, x):
 
 def resharded_bwd(residuals, y_t):
     w, x = residuals
-    return jnp.zeros(w.shape), jnp.zeros(x.shape)
+    return jnp.zeros_like(w), jax.sharding.reshard(jnp.zeros_like(x), P())
 
 
 # custom-vjp: fwd=replicated_fwd, bwd=resharded_bwd
