@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vjpgen.importing import install_import_hook
-    from vjpgen.runtime.drop_in import custom_vjp
+    from vjpgen.runtime.drop_in import custom_vjp, vjp
     from vjpgen.runtime.errors import DroppedTangentWarning, TangentError
     from vjpgen.runtime.lifting import primal
     from vjpgen.runtime.snapshots import snapshot
@@ -25,6 +25,7 @@ _HOMES = {
     "install_import_hook": "vjpgen.importing",
     "primal": "vjpgen.runtime.lifting",
     "snapshot": "vjpgen.runtime.snapshots",
+    "vjp": "vjpgen.runtime.drop_in",
 }
 _MODULES = ("importing", "runtime")
 
@@ -35,6 +36,7 @@ __all__ = [
     "install_import_hook",
     "primal",
     "snapshot",
+    "vjp",
 ]
 
 

@@ -1,4 +1,4 @@
-"""`vjpgen.custom_vjp`: in place of `flax.linen.custom_vjp` and `flax.core.lift.custom_vjp`."""
+"""`vjpgen.custom_vjp` and `vjpgen.vjp`: in place of Flax's functions of these names."""
 
 from __future__ import annotations
 
@@ -7,12 +7,17 @@ import itertools
 from collections.abc import Callable
 from typing import Any
 
+import jax
 from flax.core.scope import Filter
 from flax.linen.module import Module, wrap_method_once
 
 from vjpgen.runtime import generic
 from vjpgen.runtime.lifting import make_rule
+from vjpgen.runtime.modules import AmbientNeededError, BuiltModules
+from vjpgen.runtime.pullbacks import VjpFunction
 from vjpgen.runtime.rule import Missing
+from vjpgen.runtime.runs import ForwardRun
+from vjpgen.runtime.splitting import Split
 from vjpgen.runtime.wrapping import wrap
 
 _counter = itertools.count()
@@ -58,10 +63,7 @@ def custom_vjp(
 
     Source: https://flax.readthedocs.io/en/latest/api_reference/flax.linen/transformations.html#flax.linen.custom_vjp
     """
-    if inspect.ismethod(fn) and isinstance(fn.__self__, Module):
-        fn = fn.__func__
-    if hasattr(fn, "compact"):
-        fn = wrap_method_once(fn)
+    fn = _unbound(fn)
     rule = make_rule(
         fn,
         generic.lifted,
@@ -81,6 +83,76 @@ def custom_vjp(
         defaults_have_slots=False,
     )
     return wrap(rule)
+
+
+def vjp(
+    fn: Callable[..., Any], module: Any, *primals: Any, grad_vars: Filter = "params"
+) -> tuple[Any, VjpFunction]:
+    """Differentiate a function of a module; as `flax.linen.vjp`, for every module and tree of them.
+
+    For forward and backward rules: also where the module holds other modules as attributes, where
+    `flax.linen.vjp` refuses it, and with tangents in the structure that a rule returns.
+
+    Args:
+        fn: the function; it is called with the module and the primals.
+        module: a bound module, or a pytree of bound modules.
+        primals: the other arguments.
+        grad_vars: the collections that are differentiated: a Flax collection filter.
+
+    Returns:
+        The function's output, and its vjp function: it takes the output's cotangent, gives
+        `(variable_tangents, *input_tangents)`, and can be a residual.
+
+    Source: https://flax.readthedocs.io/en/latest/api_reference/flax.linen/transformations.html#flax.linen.vjp
+    """
+    fn = _unbound(fn)
+    rule = make_rule(
+        fn,
+        generic.lifted,
+        name=getattr(fn, "__qualname__", type(fn).__name__),
+        at=_place(fn),
+        forward=None,
+        backward=lambda: _no_rule,
+        grad_vars=grad_vars,
+        nondiff_argnums=(),
+        nondiff_argnames=(),
+        missing=None,
+        symbolic_zeros=False,
+        optimize_remat=False,
+        key=f"vjp:{next(_counter)}",
+        claims={},
+        example=None,
+    ).for_call((module, *primals), {})
+    slots, form = rule.bind((module, *jax.tree_util.tree_map(_as_array, primals)), {})
+    try:
+        return _differentiate(Split(rule, slots, form, with_ambient=False))
+    except AmbientNeededError:
+        return _differentiate(Split(rule, slots, form, with_ambient=True))
+
+
+def _differentiate(split: Split) -> tuple[Any, VjpFunction]:
+    run = ForwardRun(split, split.operands, BuiltModules([], []), None)
+    output, vjp_fn = run.vjp()
+    output, state = split.merge(run.outputs(output))
+    split.publish(state)
+    return output, vjp_fn
+
+
+def _as_array(leaf: Any) -> Any:
+    """Turn a Python number that has a tangent into an array, as `jax.vjp` does."""
+    return jax.numpy.asarray(leaf) if isinstance(leaf, (float, complex)) else leaf
+
+
+def _no_rule(vjp_fn: VjpFunction, cotangent: Any) -> Any:
+    """Stand where a rule has its backward part; `vjp` makes none."""
+    raise AssertionError("vjpgen.vjp runs no backward rule")
+
+
+def _unbound(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function of modules as one that takes the module first and runs as its method."""
+    if inspect.ismethod(fn) and isinstance(fn.__self__, Module):
+        fn = fn.__func__
+    return wrap_method_once(fn) if hasattr(fn, "compact") else fn
 
 
 def _place(fn: Callable[..., Any]) -> str:
