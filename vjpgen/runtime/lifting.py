@@ -143,7 +143,12 @@ def _own_signature(
         own = inspect.signature(function, follow_wrapped=False)
     except (TypeError, ValueError):  # made in C, as by `jax.jit`: it takes what it wraps
         return None
-    return None if own == shown else own
+    return None if _parameters(own) == _parameters(shown) else own
+
+
+def _parameters(signature: inspect.Signature) -> list[Any]:
+    """Tell signatures apart without comparing defaults, which may be arrays that are traced."""
+    return [(part.name, part.kind, id(part.default)) for part in signature.parameters.values()]
 
 
 def primal(function: Function) -> Function:
