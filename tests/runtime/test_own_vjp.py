@@ -99,3 +99,13 @@ def test_a_function_of_arrays():
     assert_same(y, {"a": X**3, "n": 3})
     tangents = vjp_fn({"a": jnp.ones_like(X), "n": None})
     assert_same(tangents[0], 3 * X**2, rtol=1e-6)
+
+
+def test_defaults_are_no_primals():
+    """As in `jax.vjp`: tangents of what was passed; a default may be traced."""
+
+    @jax.jit
+    def tangents(x, w):
+        return vjpgen.vjp(lambda x, w=w, *, n=2: w * x**n, x)[1](jnp.ones_like(x))
+
+    assert_same(tangents(X, jnp.float32(3)), (6 * X,), rtol=1e-6)

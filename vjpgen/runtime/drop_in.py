@@ -122,6 +122,7 @@ def vjp(
         key=f"vjp:{next(_counter)}",
         claims={},
         example=None,
+        defaults_have_slots=False,
     ).for_call((module, *primals), {})
     slots, form = rule.bind((module, *jax.tree_util.tree_map(_as_array, primals)), {})
     try:
