@@ -39,11 +39,12 @@ def dense(params, x):
 
 
 def conv(params, x):
-    return nn.Conv(3, (3, 3)).apply({"params": params}, x)
+    return nn.tanh(nn.Conv(3, (3, 3)).apply({"params": params}, x))
 
 
 def by_hand(params, feedback, x):
-    x = nn.tanh(by_feedback(conv, params["Conv_0"], feedback["Aligned_0"]["params"])(x))
+    twin = feedback["Aligned_0"]["params"]["layers_0"]
+    x = by_feedback(conv, params["Conv_0"], twin)(x)
     x = x.reshape(*x.shape[:-3], -1)
     for n, name in enumerate(["FeedbackDense_0", "SignSymmetricDense_0", "FeedbackDense_1"]):
         layer = params[name].get("dense", params[name])

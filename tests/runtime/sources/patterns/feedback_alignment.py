@@ -6,6 +6,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+import vjpgen
+
 
 class FeedbackDense(nn.Module):
     """A dense layer; its rule is a method and finds the feedback weights in the module."""
@@ -44,7 +46,7 @@ class SignSymmetricDense(nn.Module):
 
 
 class Aligned(nn.Module):
-    """Any layer, its input's gradient taken with a second, fixed draw of its parameters."""
+    """Any layer or block, its input's gradient taken with a second draw of its parameters."""
 
     layer: nn.Module
 
@@ -60,7 +62,7 @@ class Aligned(nn.Module):
             return layer(x)
 
         def fwd(layer, x):
-            y, vjp_fn = nn.vjp(aligned, layer, x)
+            y, vjp_fn = vjpgen.vjp(aligned, layer, x)
             _, feedback_vjp = jax.vjp(lambda x: twin.apply({"params": feedback}, x), x)
             return y, (vjp_fn, feedback_vjp)
 
@@ -77,7 +79,7 @@ class Network(nn.Module):
 
     @nn.compact
     def __call__(self, x):
-        x = nn.tanh(Aligned(nn.Conv(3, (3, 3)))(x))
+        x = Aligned(nn.Sequential([nn.Conv(3, (3, 3)), nn.tanh]))(x)
         x = x.reshape(*x.shape[:-3], -1)
         x = nn.tanh(FeedbackDense(5)(x))
         x = nn.tanh(SignSymmetricDense(5)(x))

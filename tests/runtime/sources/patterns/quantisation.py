@@ -24,8 +24,7 @@ def lsq_bwd(bits, residuals, y_t):
     level = x / step
     inside = (level >= low) & (level <= high)
     per_element = jnp.where(inside, jnp.round(level) - level, jnp.clip(level, low, high))
-    scale = 1 / jnp.sqrt(jnp.asarray(x.size * high, step.dtype))
-    return jnp.where(inside, y_t, 0), (per_element * y_t).sum() * scale
+    return jnp.where(inside, y_t, 0), (per_element * y_t).sum() * (x.size * high) ** -0.5
 
 
 # custom-vjp: fwd=lsq_fwd, bwd=lsq_bwd, nondiff_argnames=bits, surrogate=(x, step)

@@ -43,11 +43,11 @@ def run_bwd(residuals, tangents):
     blocks_t = []
     for number, (f, g) in reversed(list(enumerate(blocks))):
         f_key, g_key = keys_of(key, number)
-        out, g_vjp = nn.vjp(lambda g, x, key=g_key: g(x, key), g, x)
+        out, g_vjp = vjpgen.vjp(lambda g, x, key=g_key: g(x, key), g, x)
         y = y - out
         g_t, from_y = g_vjp(y_t)
         x_t = x_t + from_y
-        out, f_vjp = nn.vjp(lambda f, y, key=f_key: f(y, key), f, y)
+        out, f_vjp = vjpgen.vjp(lambda f, y, key=f_key: f(y, key), f, y)
         x = x - out
         f_t, from_x = f_vjp(x_t)
         y_t = y_t + from_x
