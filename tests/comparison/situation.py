@@ -26,6 +26,8 @@ class Situation:
     names: str | None = None
     # What vjpgen's cell says where that is neither "right" nor "names it".
     vjpgen_says: str | None = None
+    # A sentence below the table, where a cell needs one.
+    note: str | None = None
     # Whether it needs a process of its own with JAX_CUSTOM_VJP3=1.
     vjp3 = False
 

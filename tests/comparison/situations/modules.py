@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax.sharding import AxisType
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from tests.comparison.loading import refused
 from tests.comparison.outcomes import NotAvailable
@@ -30,8 +30,6 @@ from tests.comparison.programs import (
 from tests.comparison.situation import Situation
 
 TWO = {"Dense_0": PARAMS, "Dense_1": jax.tree.map(lambda p: 0.5 * p, PARAMS)}
-NO_BOXES = "its parameters are plain arrays, with no metadata"
-PLAIN_TREES = "there is no module: its variables are a tree of arrays like any other argument"
 
 
 def product(params: Any, x: Any) -> Any:
@@ -357,8 +355,33 @@ class SharedAttribute(Situation):
 class CalledTwice(Situation):
     """the same module twice in one pass, each time with its rule"""
 
+    note = (
+        "NNX's rule is written as its documentation shows, and so puts its tangents in place of "
+        "those that arrive for the module's update; one that adds to them is right."
+    )
+
     def expected(self):
         return with_twice(lambda p, x: dense(p, 2 * dense(p, x)))
+
+    def nnx_adding(self) -> Any:
+        """What the note says: each use's tangents are added to those of the later ones."""
+
+        @nnx.custom_vjp
+        def f(m, x):
+            return m(x)
+
+        def fwd(m, x):
+            return f(m, x), (m, x)
+
+        def bwd(residuals, g):
+            (m_g, _), y_t = g
+            m, x = residuals
+            params_t, x_t = dense_pullback(m.kernel[...], x, y_t)
+            added = {name: m_g[name][...] + t for name, t in twice(params_t).items()}
+            return filled(m_g, **added), x_t
+
+        f.defvjp(fwd, bwd)
+        return of_nnx(lambda m, x: f(m, 2 * f(m, x)))
 
     def linen(self):
         class Net(nn.Module):
@@ -724,13 +747,31 @@ class Boxed(Situation):
             return filled(m_g, kernel=TWICE * params_t["kernel"]), x_t
 
         f.defvjp(fwd, bwd)
-        with jax.set_mesh(jax.make_mesh((1,), ("model",), axis_types=(AxisType.Auto,))):
+        mesh = jax.make_mesh((1,), ("model",), axis_types=(AxisType.Auto,))
+        with jax.set_mesh(mesh):
+            kernel = jax.device_put(PARAMS["kernel"], NamedSharding(mesh, PartitionSpec()))
             module = nnx.Linear(3, 3, use_bias=False, rngs=nnx.Rngs(0))
-            module.kernel = nnx.Param(PARAMS["kernel"], sharding_names=(None, "model"))
+            module.kernel = nnx.Param(kernel, sharding_names=(None, "model"))
             return of_nnx(f, module)
 
     def jax(self):
-        raise NotAvailable(NO_BOXES)
+        @jax.custom_vjp
+        def f(params, x):
+            return x @ params["kernel"].value
+
+        def fwd(params, x):
+            return f(params, x), (params, x)
+
+        def bwd(residuals, y_t):
+            params, x = residuals
+            box = params["kernel"]
+            params_t, x_t = dense_pullback(box.value, x, y_t)
+            return {"kernel": box.replace_boxed(TWICE * params_t["kernel"])}, x_t
+
+        f.defvjp(fwd, bwd)
+        kernel = nn.Partitioned(PARAMS["kernel"], names=(None, "model"))
+        found = gradients(f, {"kernel": kernel})
+        return {**found, "params": {"kernel": found["params"]["kernel"].value}}
 
     def vjpgen(self):
         class Net(nn.Module):
