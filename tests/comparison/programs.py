@@ -114,3 +114,13 @@ def filled(template: Any, **values: Any) -> Any:
     for name, value in values.items():
         tangent[name][...] = value
     return tangent
+
+
+def filled_below(template: Any, name: str, **values: Any) -> Any:
+    """Return the tangent of an NNX module of which the layer `name` alone is differentiated."""
+    tangent = jax.tree.map(lambda t: t, template)
+    for other in set(tangent) - {name}:
+        del tangent[other]
+    for key, value in values.items():
+        tangent[name][key][...] = value
+    return tangent
