@@ -13,7 +13,7 @@ from vjpgen.compiler import Options, Siblings, compile_source
 
 FOLDER = Path(__file__).parent / "situations"
 # The order of the table.
-GROUPS = ("calls", "modules", "captures", "state")
+GROUPS = ("calls", "modules", "captures", "state", "tangents")
 
 
 def situations(lifted: bool = False) -> dict[str, type[Situation]]:
