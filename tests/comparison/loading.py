@@ -12,8 +12,15 @@ from tests.comparison.situation import Situation
 from vjpgen.compiler import Options, Siblings, compile_source
 
 FOLDER = Path(__file__).parent / "situations"
-# The order of the table.
-GROUPS = ("calls", "modules", "captures", "state", "tangents")
+# The order of the table, and the words for each group.
+GROUPS = {
+    "calls": "calls",
+    "modules": "modules",
+    "captures": "captured values",
+    "state": "state",
+    "tangents": "tangents",
+    "transforms": "transforms",
+}
 
 
 def situations(lifted: bool = False) -> dict[str, type[Situation]]:
@@ -26,9 +33,9 @@ def situations(lifted: bool = False) -> dict[str, type[Situation]]:
     for group in GROUPS:
         module = _compiled(group) if lifted else _plain(group)
         for name, value in vars(module).items():
-            if isinstance(value, type) and issubclass(value, Situation) and value.__doc__:
-                if value.__module__ == module.__name__:
-                    found[name] = value
+            own = getattr(value, "__module__", None) == module.__name__
+            if own and isinstance(value, type) and issubclass(value, Situation):
+                found[name] = value
     return found
 
 

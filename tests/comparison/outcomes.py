@@ -36,6 +36,11 @@ class Outcome:
     text: str
     detail: str = ""
 
+    @property
+    def good(self) -> bool:
+        """Whether it is as it should be: the right value, or the right words."""
+        return self.text.startswith(("right", "names it"))
+
 
 def outcome(program: Callable[[], Any], expected: Any, names: str | None) -> Outcome:
     """Run a program and say what came of it.
@@ -70,7 +75,7 @@ def _of_error(error: Exception, names: str | None) -> Outcome:
     kind, words = type(error).__name__, str(error)
     if names is not None and re.search(names, words, re.IGNORECASE | re.DOTALL):
         return Outcome(f"names it (`{kind}`)", detail)
-    return Outcome(f"`{kind}`: {_first_words(words)}", detail)
+    return Outcome(f"`{kind}: {_first_words(words)}`", detail)
 
 
 def _recurses(error: BaseException | None) -> bool:
@@ -81,7 +86,7 @@ def _recurses(error: BaseException | None) -> bool:
     return False
 
 
-def _first_words(message: str, limit: int = 48) -> str:
+def _first_words(message: str, limit: int = 40) -> str:
     """Shorten a message; what differs from run to run (addresses, paths) is taken out."""
     text = re.sub(r"0x[0-9a-f]+", "0x…", " ".join(message.split()))
     text = re.sub(r"/\S*/", "", text).replace("|", "\\|").replace("`", "'")
@@ -106,7 +111,9 @@ def _difference(found: Any, expected: Any) -> str | None:
         # What half precision loses is no wrong value: its dtype is looked at below.
         tolerance = RTOL if jnp.result_type(ours).itemsize > 2 else 1e-2
         ours = np.asarray(jnp.asarray(ours, jnp.float32))
-        if np.shape(ours) != np.shape(wanted) or not np.allclose(ours, wanted, tolerance, tolerance):
+        if np.shape(ours) != np.shape(wanted):
+            return "another shape"
+        if not np.allclose(ours, wanted, tolerance, tolerance):
             return "wrong value"
     if any(jnp.result_type(ours) != jnp.result_type(wanted) for ours, wanted in pairs):
         return "another dtype"

@@ -124,3 +124,11 @@ def filled_below(template: Any, name: str, **values: Any) -> Any:
     for key, value in values.items():
         tangent[name][key][...] = value
     return tangent
+
+
+def cloned(module: Any, values: Any, below: str = "") -> Any:
+    """Return the tangent of an NNX module where `graph_updates=False`: a module itself."""
+    tangent = nnx.clone(module)
+    for name, value in values.items():
+        getattr(getattr(tangent, below) if below else tangent, name)[...] = value
+    return tangent

@@ -1,6 +1,5 @@
 """How the function is called, and with what."""
 
-# ruff: noqa: B023
 from __future__ import annotations
 
 import enum

@@ -16,6 +16,7 @@ from tests.comparison.programs import (
     PARAMS,
     TWICE,
     X,
+    cloned,
     dense,
     dense_pullback,
     filled,
@@ -355,33 +356,8 @@ class SharedAttribute(Situation):
 class CalledTwice(Situation):
     """the same module twice in one pass, each time with its rule"""
 
-    note = (
-        "NNX's rule is written as its documentation shows, and so puts its tangents in place of "
-        "those that arrive for the module's update; one that adds to them is right."
-    )
-
     def expected(self):
         return with_twice(lambda p, x: dense(p, 2 * dense(p, x)))
-
-    def nnx_adding(self) -> Any:
-        """What the note says: each use's tangents are added to those of the later ones."""
-
-        @nnx.custom_vjp
-        def f(m, x):
-            return m(x)
-
-        def fwd(m, x):
-            return f(m, x), (m, x)
-
-        def bwd(residuals, g):
-            (m_g, _), y_t = g
-            m, x = residuals
-            params_t, x_t = dense_pullback(m.kernel[...], x, y_t)
-            added = {name: m_g[name][...] + t for name, t in twice(params_t).items()}
-            return filled(m_g, **added), x_t
-
-        f.defvjp(fwd, bwd)
-        return of_nnx(lambda m, x: f(m, 2 * f(m, x)))
 
     def linen(self):
         class Net(nn.Module):
@@ -415,6 +391,22 @@ class CalledTwice(Situation):
             m, x = residuals
             params_t, x_t = dense_pullback(m.kernel[...], x, y_t)
             return filled(m_g, **twice(params_t)), x_t
+
+        f.defvjp(fwd, bwd)
+        return of_nnx(lambda m, x: f(m, 2 * f(m, x)))
+
+    def nnx_simple(self):
+        @nnx.custom_vjp(graph_updates=False)
+        def f(m, x):
+            return m(x)
+
+        def fwd(m, x):
+            return f(m, x), (m, x)
+
+        def bwd(residuals, y_t):
+            m, x = residuals
+            params_t, x_t = dense_pullback(m.kernel[...], x, y_t)
+            return cloned(m, twice(params_t)), x_t
 
         f.defvjp(fwd, bwd)
         return of_nnx(lambda m, x: f(m, 2 * f(m, x)))

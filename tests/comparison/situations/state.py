@@ -12,6 +12,7 @@ from tests.comparison.programs import (
     KEY,
     PARAMS,
     X,
+    cloned,
     dense,
     dense_pullback,
     filled,
@@ -119,7 +120,30 @@ class BatchNormOnce(Situation):
             return m_t, x_t
 
         ruled.defvjp(fwd, bwd)
-        module = batch_norm()
+        return self.of_norm_nnx(ruled)
+
+    def nnx_simple(self):
+        @nnx.custom_vjp(graph_updates=False)
+        def f(m, x):
+            return m(x)
+
+        def fwd(m, x):
+            before = nnx.clone(m)
+            return m(x), (before, x)
+
+        def bwd(residuals, y_t):
+            m, x = residuals
+            params = {"scale": m.scale[...], "bias": m.bias[...]}
+            _, pull = jax.vjp(lambda p, x: normalize(p, STATS, x)[0], params, x)
+            params_t, x_t = pull(y_t)
+            return cloned(m, twice(params_t)), x_t
+
+        f.defvjp(fwd, bwd)
+        return self.of_norm_nnx(f)
+
+    def of_norm_nnx(self, ruled):
+        """Differentiate an NNX BatchNorm; the new statistics are part of the result."""
+        module, params_of = batch_norm(), nnx.DiffState(0, nnx.Param)
 
         def loss(m, x):
             for _ in range(self.calls):
@@ -537,9 +561,7 @@ class TwoCollections(OtherCollection):
         at = lambda v: v["Adapted_0"]  # noqa: E731
         run = lambda v, x: f(at(v["params"])["Dense_0"], at(v["adapters"])["low"], x)  # noqa: E731
         adapters = {"Adapted_0": {"low": 0.1 * jnp.ones((3, 3))}}
-        return gradients(
-            run, {"params": {"Adapted_0": {"Dense_0": PARAMS}}, "adapters": adapters}
-        )
+        return gradients(run, {"params": {"Adapted_0": {"Dense_0": PARAMS}}, "adapters": adapters})
 
     def vjpgen(self):
         class Net(nn.Module):
@@ -679,9 +701,9 @@ class DropoutInJit(Situation):
         """Compare the loss that is returned with the gradient to the one without."""
 
         def loss(params, x):
-            return module.apply({"params": {"Layer_0": {"Dense_0": params}}}, x, rngs={
-                "dropout": KEY
-            }).sum()
+            return module.apply(
+                {"params": {"Layer_0": {"Dense_0": params}}}, x, rngs={"dropout": KEY}
+            ).sum()
 
         evaluated = loss(PARAMS, X)
         differentiated, _ = jax.value_and_grad(jax.jit(loss))(PARAMS, X)
@@ -711,14 +733,6 @@ class DropoutInJit(Situation):
         return self._of_dropout(Net())
 
     def nnx(self):
-        class Layer(nnx.Module):
-            def __init__(self):
-                self.dense = linear()
-                self.dropout = nnx.Dropout(0.5, rngs=nnx.Rngs(KEY))
-
-            def __call__(self, x):
-                return self.dropout(self.dense(x))
-
         params_of = nnx.DiffState(0, nnx.Param)
 
         @nnx.custom_vjp(nondiff_argnums=(params_of,))
@@ -733,10 +747,31 @@ class DropoutInJit(Situation):
             return filled_below(m_g, "dense"), y_t @ kernel.T
 
         f.defvjp(fwd, bwd)
+        return self.of_dropout_nnx(f)
+
+    def nnx_simple(self):
+        @nnx.custom_vjp(graph_updates=False)
+        def f(m, x):
+            return m(x)
+
+        def fwd(m, x):
+            before = nnx.clone(m)
+            return m(x), before
+
+        def bwd(m, y_t):
+            return cloned(m, {}), y_t @ m.dense.kernel[...].T
+
+        f.defvjp(fwd, bwd)
+        return self.of_dropout_nnx(f)
+
+    @staticmethod
+    def of_dropout_nnx(f):
+        """Compare the loss that is returned with the gradient to the one without."""
+        params_of = nnx.DiffState(0, nnx.Param)
         loss = lambda m, x: f(m, x).sum()  # noqa: E731
-        evaluated = loss(Layer(), X)
+        evaluated = loss(DropoutNnx(), X)
         graded = nnx.value_and_grad(nnx.jit(loss), argnums=params_of)
-        return abs(evaluated - graded(Layer(), X)[0]).round(4)
+        return abs(evaluated - graded(DropoutNnx(), X)[0]).round(4)
 
     def jax(self):
         @jax.custom_vjp
@@ -777,3 +812,14 @@ class DropoutInJit(Situation):
                 return f(Layer(), x)
 
         return self._of_dropout(Net())
+
+
+class DropoutNnx(nnx.Module):
+    """A dense layer and dropout in NNX."""
+
+    def __init__(self):
+        self.dense = linear()
+        self.dropout = nnx.Dropout(0.5, rngs=nnx.Rngs(KEY))
+
+    def __call__(self, x):
+        return self.dropout(self.dense(x))

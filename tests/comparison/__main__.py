@@ -1,0 +1,51 @@
+"""Compare the four tools: `python -m tests.comparison` prints the table of the README."""
+
+from __future__ import annotations
+
+import argparse
+import re
+
+import jax
+
+from tests.comparison.loading import situations
+from tests.comparison.situation import TOOLS
+from tests.comparison.table import ROOT, cells, markdown, to_json
+
+README = ROOT / "README.md"
+PART = re.compile(r"(<!-- generated: comparison -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def written(text: str, table: str) -> str:
+    """Return the README with another table in its place."""
+    return PART.sub(lambda found: f"{found[1]}\n{table}\n\n{found[2]}", text)
+
+
+def options() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog="python -m tests.comparison", description=__doc__)
+    parser.add_argument("--write", action="store_true", help="put the table into README.md")
+    parser.add_argument("--only", action="append", default=[], choices=list(situations()))
+    parser.add_argument("--why", action="store_true", help="say what each cell comes from")
+    parser.add_argument("--json", action="store_true", help="print the cells as JSON")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Run the programs and print, or write, what came of them."""
+    given = options()
+    jax.config.update("jax_disable_most_optimizations", True)  # programs run once
+    found = cells(given.only)
+    if given.json:
+        print(to_json(found))
+    elif given.write:
+        README.write_text(written(README.read_text(), markdown(found)))
+    elif given.why:
+        for name, row in found.items():
+            for tool in TOOLS:
+                print(f"{name}, {tool}: {row[tool].text}\n{row[tool].detail}\n")
+    else:
+        print(markdown(found))
+
+
+if __name__ == "__main__":
+    main()
