@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -11,7 +10,7 @@ import pytest
 
 from tests.comparison.__main__ import PART, README
 from tests.comparison.loading import situations
-from tests.comparison.table import ROOT, from_json, markdown, versions
+from tests.comparison.table import ROOT, Cells, from_json, markdown, versions
 
 PLAIN = situations()
 TEXT = README.read_text()
@@ -31,30 +30,21 @@ def rows(text: str) -> dict[str, list[str]]:
     return {first: cells for first, *cells in lines if first in titles}
 
 
-def vjpgen_cell(name: str, text: str) -> None:
-    """Assert that vjpgen's cell is right, or names what is wrong, or says what is expected."""
-    expected = PLAIN[name].vjpgen_says
-    good = text == "right" or text.startswith("names it")
-    assert good if expected is None else text == expected, text
-    assert rows(table())[PLAIN[name].title()][-1] == text, "run: python -m tests.comparison --write"
-
-
-@pytest.mark.parametrize("name", [name for name, each in PLAIN.items() if not each.vjp3])
-def test_what_vjpgen_does(name):
-    found = situations(lifted=True)[name].run("vjpgen")
-    print(found.detail)
-    vjpgen_cell(name, found.text)
-
-
-def test_the_table_is_what_the_programs_give():
-    """Other versions of jax and flax may do better or worse: then vjpgen's column alone counts."""
+@pytest.fixture(scope="module")
+def found() -> Cells:
+    """What the programs give, in a process of their own."""
     command = [sys.executable, "-m", "tests.comparison", "--json"]
-    done = subprocess.run(
-        command, cwd=ROOT, env=os.environ, capture_output=True, text=True, check=True
-    )
-    found = from_json(done.stdout)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    return from_json(done.stdout)
+
+
+def test_the_table_is_what_the_programs_give(found):
+    """Other versions of jax and flax may do better or worse: then vjpgen's column alone counts."""
     for name, row in found.items():
-        vjpgen_cell(name, row["vjpgen"].text)
+        expected, vjpgen = PLAIN[name].vjpgen_says, row["vjpgen"]
+        assert vjpgen.good if expected is None else vjpgen.text == expected, (name, vjpgen)
+        shown = rows(table())[PLAIN[name].title()]
+        assert shown[-1] == vjpgen.text, f"{name}; run: python -m tests.comparison --write"
     assert list(rows(table())) == list(rows(markdown(found)))
     if versions() in TEXT:
         assert markdown(found) == table(), "run: python -m tests.comparison --write"
