@@ -123,6 +123,14 @@ class Captures:
         return frozenset(self._arrays[key] for key in seen if key in self._arrays)
 
 
+def holds_traced(function: Any) -> bool:
+    """Tell whether a function has captured a traced value or a bound module, however deep."""
+    operands = Operands()
+    modules = ModuleSet(operands)
+    Captures(operands, modules).scan(function)
+    return bool(modules.entries) or any(isinstance(array, Tracer) for array in operands.arrays)
+
+
 @dataclasses.dataclass
 class _Rebuild:
     """One rebuilding of captured values; functions that capture each other stay linked."""

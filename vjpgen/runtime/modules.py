@@ -272,20 +272,30 @@ def ambient(module: Any) -> Iterator[None]:
         linen_module._context.module_stack.pop()
 
 
+def is_handled(function: Any) -> bool:
+    """Tell whether Flax's method wrapper is the outermost of a function's."""
+    return getattr(function, "__code__", None) is _HANDLER_CODE
+
+
 def unwrap_handler(function: Any) -> Any:
     """Take Flax's method wrapper off, so that a rule is not captured or intercepted as a method."""
-    if getattr(function, "__code__", None) is _HANDLER_CODE:
-        return function.__wrapped__
-    return function
+    return function.__wrapped__ if is_handled(function) else function
 
 
 @contextlib.contextmanager
-def method_context(module: Any, function: Any) -> Iterator[None]:
-    """Run a rule as a method of `module`: what Flax's method wrapper does, less what it reports."""
+def method_context(module: Any, function: Any, *, setup: bool = True) -> Iterator[None]:
+    """Run a rule as a method of `module`: what Flax's method wrapper does, less what it reports.
+
+    Args:
+        module: the module; anything else needs no context.
+        function: the method.
+        setup: False leaves the module's `setup` to whom needs it.
+    """
     if not isinstance(module, Module) or module.scope is None:
         yield
         return
-    module._try_setup()
+    if setup:
+        module._try_setup()
     compact = hasattr(function, "compact")
     nested = module._state.in_compact_method
     if compact:

@@ -12,6 +12,7 @@ from flax.errors import TransformedMethodReturnValueError
 from flax.linen.module import Module
 from jax.custom_derivatives import CustomVJPPrimal, SymbolicZero
 
+from vjpgen.runtime.contexts import unobserved
 from vjpgen.runtime.errors import TangentError
 from vjpgen.runtime.leaves import Constant, Operand, Operands, is_differentiable, pack, unpack
 from vjpgen.runtime.modules import BuiltModules, method_context
@@ -51,6 +52,8 @@ class PrimalRun:
         """Call the primal."""
         args, kwargs = self._split.rule.spread(slots, self._split.form)
         primal = self._split.rebuild(self._split.rule.primal, self._operands, self._built.modules)
+        if self._split.observed:
+            return unobserved(primal, args, kwargs)
         return primal(*args, **kwargs)
 
     def outputs(self, output: Any) -> tuple[Any, ...]:
@@ -196,7 +199,9 @@ class ForwardRun(PrimalRun):
         split = self._split
         kept = Operands()
         packed = pack(with_snapshots(residuals), kept, "residual")
-        wanted: set[int] = set(split._backward.captured) if split._backward else set()
+        wanted: set[int] = {*split.intercepting}
+        if split._backward is not None:
+            wanted |= split._backward.captured
         for nondiff in split.nondiff:
             wanted |= split.operands_of(nondiff)
         snapshot = None
@@ -273,11 +278,12 @@ class BackwardRun:
     @property
     def nondiff(self) -> list[Any]:
         """The arguments without a slot, in order."""
-        arrays, gone = self._restored(), _Gone()
-        revive = functools.partial(self._split.rebuild, operands=arrays, built=gone)
-        return [unpack(p, arrays, gone.__getitem__, revive) for p in self._split.nondiff]
+        arrays = self.restored()
+        revive = functools.partial(self._split.rebuild, operands=arrays, built=GONE)
+        return [unpack(p, arrays, GONE.__getitem__, revive) for p in self._split.nondiff]
 
-    def _restored(self) -> dict[int, Any]:
+    def restored(self) -> dict[int, Any]:
+        """Return the operands that the forward run has kept, by their index."""
         saved = self._saved
         return {index: saved.arrays[place] for index, place in saved.meta.places.items()}
 
@@ -285,7 +291,7 @@ class BackwardRun:
         """Call the backward rule; a method receives a read-only snapshot of its module."""
         backward = self._split._backward
         assert backward is not None
-        function = self._split.rebuild(backward.function, self._restored(), _Gone())
+        function = self._split.rebuild(backward.function, self.restored(), GONE)
         meta = self._saved.meta
         if meta.snapshot is None:
             return function(*arguments)
@@ -364,3 +370,6 @@ class _Gone:
             "available in the backward pass: make the rule a method, or return "
             "vjpgen.snapshot(module) as a residual"
         )
+
+
+GONE = _Gone()

@@ -17,7 +17,8 @@ from typing import Any
 import jax
 from flax.core.scope import in_filter, is_filter_empty
 
-from vjpgen.runtime.closures import Captures
+from vjpgen.runtime.closures import Captures, holds_traced
+from vjpgen.runtime.contexts import DynamicContext, is_observed
 from vjpgen.runtime.errors import DroppedTangentWarning, TangentError
 from vjpgen.runtime.leaves import (
     Bound,
@@ -45,7 +46,7 @@ from vjpgen.runtime.modules import (
 from vjpgen.runtime.outcomes import Outcome, Saved, type_of
 from vjpgen.runtime.recursion import marks, own_rules_of
 from vjpgen.runtime.rule import Form, Rule, Slots
-from vjpgen.runtime.runs import BackwardRun, ForwardRun, PrimalRun
+from vjpgen.runtime.runs import GONE, BackwardRun, ForwardRun, PrimalRun
 from vjpgen.runtime.scopes import map_skeleton, unpack_skeleton
 from vjpgen.runtime.tangents import Handle, Slot, Variables, handles
 
@@ -84,6 +85,9 @@ class Split:
         self._forward = self._resolve(rule.forward, slots)
         self._backward = self._resolve(rule.backward, slots)
         self._outer = self._take_ambient(with_ambient)
+        self._context = DynamicContext.current()
+        self.observed = bool(slots) and is_observed(rule.primal, slots[0])
+        self.intercepting = self._scan_interceptors()
         self._captures.scan_constants(self._slots)
         self._captures.settle()
         self._modules.split()
@@ -127,8 +131,10 @@ class Split:
     @contextlib.contextmanager
     def backward(self, saved: Saved, cotangents: Sequence[Any]) -> Iterator[BackwardRun]:
         """Run the backward rule on what the forward run saved and the outputs' cotangents."""
-        with own_rules_of(self.rule, bool(self._marks)):
-            yield BackwardRun(self, saved, cotangents)
+        run = BackwardRun(self, saved, cotangents)
+        rebuild = functools.partial(self.rebuild, operands=run.restored(), built=GONE)
+        with own_rules_of(self.rule, bool(self._marks)), self._context.entered(rebuild):
+            yield run
 
     def merge(self, outputs: Sequence[Any]) -> tuple[Any, Any]:
         """Join the flat outputs with their static parts: the output, and the state to publish."""
@@ -230,6 +236,14 @@ class Split:
         function = unwrap_handler(function)
         return RuleFunction(function, method, self._captures.scan(function))
 
+    def _scan_interceptors(self) -> frozenset[int]:
+        """Find what interceptors have captured, where it is traced; return the operands."""
+        found: frozenset[int] = frozenset()
+        for interceptor in self._context.interceptors:
+            if holds_traced(interceptor):
+                found |= self._captures.scan(interceptor)
+        return found
+
     def _take_ambient(self, needed: bool) -> Any:
         """Return the reference of the module around the call; a guard where it was not given."""
         module = ambient_module()
@@ -247,8 +261,9 @@ class Split:
         outer = self._outer
         if isinstance(outer, Bound):
             outer = built.modules[outer.index]
+        rebuild = functools.partial(self.rebuild, operands=operands, built=built.modules)
         try:
-            with ambient(outer):
+            with ambient(outer), self._context.entered(rebuild):
                 yield built
         finally:
             built.invalidate()

@@ -9,9 +9,10 @@ from typing import Any
 from flax.core.scope import Scope
 
 from vjpgen.runtime import generic
+from vjpgen.runtime.contexts import is_observed, observe, unobserved
 from vjpgen.runtime.modules import GUARD, AmbientNeededError, ambient_module, scopes_in
 from vjpgen.runtime.recursion import is_primal_call
-from vjpgen.runtime.rule import RULE, Form, Rule
+from vjpgen.runtime.rule import RULE, Form, Rule, Slots
 
 # Rules, by key, that make modules in a module around them that is none of their arguments.
 _needing_ambient: set[str] = set()
@@ -43,20 +44,37 @@ def wrap(rule: Rule) -> Any:
         now: Rule = call.__dict__[RULE].for_call(args, kwargs)
         slots, form = now.bind(args, kwargs)
         scopes = scopes_in(slots)
-        if is_primal_call(now, scopes) or _is_initializing(scopes):
+        if _is_initializing(scopes):
             return now.primal(*args, **kwargs)
-        lifted = now.lifted if now.takes(slots) else generic.lifted
-        try:
-            return lifted(LiftedCall(now, form), *slots)
-        except AmbientNeededError:
-            if now.key in _needing_ambient:
-                raise
-        # The first time that a rule turns out to make modules around it, it runs once more.
-        _needing_ambient.add(now.key)
-        return lifted(LiftedCall(now, form), *slots)
+        observed = bool(args) and is_observed(now.primal, args[0])
+        if is_primal_call(now, scopes):
+            if observed:  # the call around the rule has been intercepted and captured
+                return unobserved(now.primal, args, kwargs)
+            return now.primal(*args, **kwargs)
+        if observed:
+            run = functools.partial(_run_lifted, call.__dict__[RULE])
+            return observe(now.primal, run, args, kwargs)
+        return _call_lifted(now, slots, form)
 
     call.__dict__[RULE] = rule
     return call
+
+
+def _run_lifted(rule: Rule, *args: Any, **kwargs: Any) -> Any:
+    now = rule.for_call(args, kwargs)
+    return _call_lifted(now, *now.bind(args, kwargs))
+
+
+def _call_lifted(rule: Rule, slots: Slots, form: Form) -> Any:
+    lifted = rule.lifted if rule.takes(slots) else generic.lifted
+    try:
+        return lifted(LiftedCall(rule, form), *slots)
+    except AmbientNeededError:
+        if rule.key in _needing_ambient:
+            raise
+    # The first time that a rule turns out to make modules around it, it runs once more.
+    _needing_ambient.add(rule.key)
+    return lifted(LiftedCall(rule, form), *slots)
 
 
 def _is_initializing(scopes: Sequence[Scope]) -> bool:
