@@ -38,9 +38,7 @@ class DynamicContext:
     @staticmethod
     def current() -> DynamicContext:
         """Return the context at the moment."""
-        return DynamicContext(
-            _interceptors(), _capture_filter(), nn.get_logical_axis_rules()
-        )
+        return DynamicContext(_interceptors(), _capture_filter(), nn.get_logical_axis_rules())
 
     @contextlib.contextmanager
     def entered(self, rebuild: Callable[[Any], Any]) -> Iterator[None]:

@@ -23,6 +23,7 @@ class Outcome:
         labels: for each flat output the words that name it.
         types: shape and dtype of each flat output.
         unchanged: flat outputs that are an operand as it came in.
+        keys: for each flat output what tells it from the others of its run.
         counters: rng counters of the root scopes after the run.
         states: Flax's ephemeral state of each module after the run.
     """
@@ -33,6 +34,7 @@ class Outcome:
     labels: list[str]
     types: list[Any]
     unchanged: dict[int, int]
+    keys: list[Any]
     counters: list[Any]
     states: list[Any]
 
@@ -63,6 +65,7 @@ class SavedMeta:
         places: for each operand that is kept its place among the arrays.
         snapshot: the module, for a backward rule that is a method.
         everything: the primal's vjp function over all operands, where autodiff fills in.
+        everything_keys: the keys of what that function takes cotangents of.
         made: the forward run's outcome.
         size: the number of arrays.
     """
@@ -71,6 +74,7 @@ class SavedMeta:
     places: dict[int, int]
     snapshot: Packed | None
     everything: Packed | None
+    everything_keys: list[Any]
     made: Made
     size: int
 

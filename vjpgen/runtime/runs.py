@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -58,18 +59,28 @@ class PrimalRun:
 
     def outputs(self, output: Any) -> tuple[Any, ...]:
         """Flatten the output and the updated variables into what `jax.custom_vjp` returns."""
+        flat, outcome = self._flatten(output)
+        self.made.outcome = outcome
+        self._split.latest = outcome, self._split.rule.forward is None
+        self._split.of_primal = outcome
+        return flat
+
+    def _flatten(self, output: Any) -> tuple[tuple[Any, ...], Outcome]:
         flat = Operands()
         packed = pack(output, flat, "output")
         for entry in packed.entries:
             if isinstance(entry, Constant) and isinstance(entry.value, (Module, Variable)):
                 raise TransformedMethodReturnValueError(self._split.rule.name)
         width = len(flat.arrays)
-        variables = [
-            {name: pack_skeleton(tree, flat, name) for name, tree in scope.items()}
-            for scope in self._built.variables()
-        ]
+        keys: list[Any] = list(range(width))
+        variables = []
+        for root, scope in enumerate(self._built.variables()):
+            variables.append(
+                {name: pack_skeleton(tree, flat, name) for name, tree in scope.items()}
+            )
+            keys.extend((root, label) for label in flat.labels[len(keys) :])
         incoming = {id(array): index for index, array in enumerate(self._operands)}
-        self.made.outcome = Outcome(
+        outcome = Outcome(
             packed,
             variables,
             width,
@@ -80,16 +91,20 @@ class PrimalRun:
                 for place, array in enumerate(flat.arrays)
                 if place >= width and id(array) in incoming
             },
+            keys,
             self._built.counters(),
             self._built.states(),
         )
-        self._split._latest = self.made.outcome
-        self._compare()
-        return tuple(flat.arrays)
+        return tuple(flat.arrays), outcome
 
-    def _compare(self) -> None:
-        """Remember what the primal returns, for the forward rule to be compared with."""
-        self._split._of_primal = self.made.get()
+
+class TrialRun(PrimalRun):
+    """A run of the primal whose outcome is no call's."""
+
+    def outputs(self, output: Any) -> tuple[Any, ...]:
+        """Flatten the output and the updated variables."""
+        flat, self.made.outcome = self._flatten(output)
+        return flat
 
 
 class ForwardRun(PrimalRun):
@@ -106,6 +121,7 @@ class ForwardRun(PrimalRun):
         self._perturbed = perturbed
         self._inner: tuple[tuple[Any, ...], Outcome] | None = None
         self._all_vjp: Any = None
+        self._all_keys: list[Any] = []
 
     @property
     def arguments(self) -> list[Any]:
@@ -137,7 +153,8 @@ class ForwardRun(PrimalRun):
                 f"residuals; it returned {type(pair).__name__}"
             )
         if self._split.autodiff:
-            self._all_vjp, _, _ = self._differentiate(everything=True)
+            self._all_vjp, _, outcome = self._differentiate(everything=True)
+            self._all_keys = outcome.keys
         return pair[0], pair[1]
 
     def vjp(self, *slots: Any) -> tuple[Any, VjpFunction]:
@@ -150,7 +167,7 @@ class ForwardRun(PrimalRun):
         pullback, flat, outcome = self._differentiate(everything=split.autodiff)
         self._inner = flat, outcome
         if split.autodiff:
-            self._all_vjp = pullback
+            self._all_vjp, self._all_keys = pullback, outcome.keys
         function = VjpFunction(
             pullback, VjpSpec(split.rule.title, split.slots, split.types, outcome)
         )
@@ -171,7 +188,7 @@ class ForwardRun(PrimalRun):
             full = list(arrays)
             for index, value in zip(chosen, inputs, strict=True):
                 full[index] = value
-            with split.primal(full) as run:
+            with split.trial(full) as run:
                 flat = run.outputs(run.call(*run.arguments))
                 outcomes.append(run.made.get())
                 width = outcomes[-1].width
@@ -182,17 +199,48 @@ class ForwardRun(PrimalRun):
         return Pullback(raw, tuple(chosen), types), (*out, *rest), outcomes[-1]
 
     def outputs(self, output: Any) -> tuple[Any, ...]:
-        """Flatten the output and the updated variables."""
-        if self._inner is not None:  # the default forward rule: the run inside made both
-            flat, self.made.outcome = self._inner
-            self._split._latest = self.made.outcome
-            return flat
-        return super().outputs(output)
+        """Flatten the output and the updated variables.
 
-    def _compare(self) -> None:
-        primal, forward = self._split._of_primal, self.made.get()
-        if primal is not None:
-            _check_output(self._split.rule.title, primal, forward)
+        The updates are those that the forward rule made, however often it calls the module.
+        Where JAX has traced the primal before (under `jit`, `scan` or `checkpoint`), that trace
+        has settled which variables there are: see `_fit`.
+        """
+        split = self._split
+        flat, outcome = self._flatten(output) if self._inner is None else self._inner
+        if split.of_primal is not None and self._inner is None:
+            flat, outcome = self._fit(flat, outcome, split.of_primal)
+        self.made.outcome = outcome
+        split.latest = outcome, True
+        return flat
+
+    def _fit(
+        self, flat: tuple[Any, ...], outcome: Outcome, primal: Outcome
+    ) -> tuple[tuple[Any, ...], Outcome]:
+        """Bring the forward rule's outputs into the order of its primal's.
+
+        A variable that the primal alone has made gets the primal's value; one that the forward
+        rule alone has made has no place and is left out.
+        """
+        title = self._split.rule.title
+        _check_output(title, primal, outcome)
+        if outcome.keys == primal.keys:
+            return flat, outcome
+        places = {key: place for place, key in enumerate(outcome.keys)}
+        spare: tuple[Any, ...] = ()
+        if any(key not in places for key in primal.keys):
+            spare, _ = self._try_primal()
+        order = [places.get(key) for key in primal.keys]
+        fitted = tuple(spare[n] if place is None else flat[place] for n, place in enumerate(order))
+        unchanged = {
+            n: outcome.unchanged[place]
+            for n, place in enumerate(order)
+            if place is not None and place in outcome.unchanged
+        }
+        return fitted, dataclasses.replace(primal, unchanged=unchanged)
+
+    def _try_primal(self) -> tuple[tuple[Any, ...], Outcome]:
+        with self._split.trial(self._operands) as run:
+            return run.outputs(run.call(*run.arguments)), run.made.get()
 
     def residuals(self, residuals: Any) -> Saved:
         """Keep the residuals, and what the backward run needs besides, for `jax.custom_vjp`."""
@@ -214,7 +262,9 @@ class ForwardRun(PrimalRun):
         everything = None
         if self._all_vjp is not None:
             everything = pack(self._all_vjp, kept, "autodiff")
-        meta = SavedMeta(packed, places, snapshot, everything, self.made, len(kept.arrays))
+        meta = SavedMeta(
+            packed, places, snapshot, everything, self._all_keys, self.made, len(kept.arrays)
+        )
         return Saved(tuple(kept.arrays), meta)
 
 
@@ -228,17 +278,13 @@ def _check_output(title: str, primal: Outcome, forward: Outcome) -> None:
             f"the forward rule of {title} returned {type_text(found)} as output, where its primal "
             f"returns {type_text(wanted)}{advice}"
         )
-    if forward.labels != primal.labels:
-        differing = sorted(set(forward.labels) ^ set(primal.labels))
-        raise TypeError(
-            f"the forward rule of {title} updates other variables than its primal: "
-            f"{', '.join(differing)}; call the module in it as the primal does"
-        )
-    for label, found, wanted in zip(forward.labels, forward.types, primal.types, strict=True):
-        if (found.shape, found.dtype) != (wanted.shape, wanted.dtype):
+    found = dict(zip(forward.keys, forward.types, strict=True))
+    for key, label, wanted in zip(primal.keys, primal.labels, primal.types, strict=True):
+        kind = found.get(key, wanted)
+        if (kind.shape, kind.dtype) != (wanted.shape, wanted.dtype):
             raise TypeError(
                 f"the forward rule of {title} returned another output than its primal: "
-                f"{label}: expected {type_text(wanted)}, not {type_text(found)}{advice}"
+                f"{label}: expected {type_text(wanted)}, not {type_text(kind)}{advice}"
             )
 
 
@@ -342,8 +388,10 @@ class BackwardRun:
         meta = self._saved.meta
         assert meta.everything is not None
         pullback: Pullback = unpack(meta.everything, self._saved.arrays)
-        width, total = meta.made.get().width, len(self._cotangents)
-        through = [arrived.get(place) for place in range(width, total)]
+        outcome = meta.made.get()
+        width = outcome.width
+        by_key = {outcome.keys[place]: value for place, value in arrived.items()}
+        through = [by_key.get(key) for key in meta.everything_keys[width:]]
         wanted = {*missing, *self._split.unslotted}
         if wanted:
             found = pullback([*self._cotangents[:width], *through])

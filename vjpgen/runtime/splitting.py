@@ -46,7 +46,7 @@ from vjpgen.runtime.modules import (
 from vjpgen.runtime.outcomes import Outcome, Saved, type_of
 from vjpgen.runtime.recursion import marks, own_rules_of
 from vjpgen.runtime.rule import Form, Rule, Slots
-from vjpgen.runtime.runs import GONE, BackwardRun, ForwardRun, PrimalRun
+from vjpgen.runtime.runs import GONE, BackwardRun, ForwardRun, PrimalRun, TrialRun
 from vjpgen.runtime.scopes import map_skeleton, unpack_skeleton
 from vjpgen.runtime.tangents import Handle, Slot, Variables, handles
 
@@ -94,8 +94,9 @@ class Split:
         self.slots = self._slot_trees()
         self._slotted = {handle.operand for slot in self.slots for handle in handles(slot.expected)}
         self.types = tuple(type_of(array) for array in self._operands.arrays)
-        self._latest: Outcome | None = None
-        self._of_primal: Outcome | None = None
+        # The last run's outcome, and whether every run leaves alone what that one has.
+        self.latest: tuple[Outcome, bool] | None = None
+        self.of_primal: Outcome | None = None
 
     @property
     def operands(self) -> tuple[Any, ...]:
@@ -112,6 +113,12 @@ class Split:
         operands = _as_arrays(operands)
         with self._open(operands, {}) as built:
             yield PrimalRun(self, operands, built)
+
+    @contextlib.contextmanager
+    def trial(self, operands: Sequence[Any]) -> Iterator[TrialRun]:
+        """Run the primal on `operands` for another purpose than the call's own outputs."""
+        with self._open(operands, {}) as built:
+            yield TrialRun(self, operands, built)
 
     @contextlib.contextmanager
     def forward(self, operands: Sequence[Any]) -> Iterator[ForwardRun]:
@@ -138,8 +145,13 @@ class Split:
 
     def merge(self, outputs: Sequence[Any]) -> tuple[Any, Any]:
         """Join the flat outputs with their static parts: the output, and the state to publish."""
-        outcome = self._latest
-        assert outcome is not None, "the lifted function returned without having run"
+        assert self.latest is not None, "the lifted function returned without having run"
+        outcome, settled = self.latest
+        outputs = list(outputs)
+        for place, operand in outcome.unchanged.items():
+            # What nothing updates stays the caller's own: gradients of it do not come this way.
+            if settled or operand in self._slotted:
+                outputs[place] = self._operands.arrays[operand]
         variables = [
             {name: unpack_skeleton(tree, outputs) for name, tree in scope.items()}
             for scope in outcome.variables
@@ -219,7 +231,7 @@ class Split:
 
     def _flat_output(self, operands: Sequence[Any]) -> tuple[Any, ...]:
         """The primal's differentiable outputs, flat."""
-        with self.primal(operands) as run:
+        with self.trial(_as_arrays(operands)) as run:
             flat = run.outputs(run.call(*run.arguments))
             width = run.made.get().width
             return tuple(x for x in flat[:width] if is_differentiable(x))
