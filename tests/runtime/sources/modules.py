@@ -384,7 +384,13 @@ class Mapped(nn.Module):
     @nn.compact
     def __call__(self, x):
         turn = lambda tree: jax.tree.map(jnp.transpose, tree)  # noqa: E731
-        dense = nn.map_variables(nn.Dense, "params", trans_in_fn=turn, trans_out_fn=turn, init=True)
+        dense = nn.map_variables(
+            nn.Dense,
+            "params",
+            trans_in_fn=turn,
+            trans_out_fn=turn,
+            init=self.is_initializing(),
+        )
         return dense(3)(x)
 
 
