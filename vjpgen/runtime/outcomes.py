@@ -8,7 +8,7 @@ from typing import Any
 import jax
 from flax.linen.module import Module
 
-from vjpgen.runtime.leaves import Packed
+from vjpgen.runtime.leaves import Packed, is_differentiable
 from vjpgen.runtime.snapshots import Snapshot
 
 
@@ -37,6 +37,15 @@ class Outcome:
     keys: list[Any]
     counters: list[Any]
     states: list[Any]
+
+    @property
+    def updates(self) -> list[int]:
+        """The places of the variables that have changed and JAX can differentiate."""
+        return [
+            place
+            for place in range(self.width, len(self.types))
+            if place not in self.unchanged and is_differentiable(self.types[place])
+        ]
 
 
 def type_of(array: Any) -> Any:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -13,9 +14,11 @@ from flax.errors import TransformedMethodReturnValueError
 from flax.linen.module import Module
 from jax.custom_derivatives import CustomVJPPrimal, SymbolicZero
 
+from vjpgen.runtime import drops
 from vjpgen.runtime.contexts import unobserved
 from vjpgen.runtime.errors import TangentError
 from vjpgen.runtime.leaves import Constant, Operand, Operands, is_differentiable, pack, unpack
+from vjpgen.runtime.liveness import Watch
 from vjpgen.runtime.modules import BuiltModules, method_context
 from vjpgen.runtime.outcomes import (
     Made,
@@ -183,6 +186,7 @@ class ForwardRun(PrimalRun):
             if is_differentiable(array) and (everything or index in split._slotted)
         ]
         outcomes: list[Outcome] = []
+        watch = Watch()
 
         def function(inputs: list[Any]) -> Any:
             full = list(arrays)
@@ -191,12 +195,45 @@ class ForwardRun(PrimalRun):
             with split.trial(full) as run:
                 flat = run.outputs(run.call(*run.arguments))
                 outcomes.append(run.made.get())
-                width = outcomes[-1].width
+                width, updates = outcomes[-1].width, outcomes[-1].updates
+                flat = _replaced(flat, updates, watch)
+                if everything:
+                    flat = split.gate(flat, outcomes[-1])
                 return (flat, ()) if everything else (flat[:width], flat[width:])
 
-        out, raw, rest = jax.vjp(function, [arrays[i] for i in chosen], has_aux=True)
+        inputs = [arrays[index] for index in chosen]
+        with drops.collected() as complaints:
+            out, raw, rest = jax.vjp(function, inputs, has_aux=True)
+        places, keys = outcomes[-1].updates, outcomes[-1].keys
+        live = frozenset(keys[places[index]] for index in watch.close())
+        split.seen = frozenset(chosen), live
+        if complaints:
+            self._say_of_rules_inside(function, chosen, complaints)
         types = tuple(type_of(x) for x in out)
         return Pullback(raw, tuple(chosen), types), (*out, *rest), outcomes[-1]
+
+    def _say_of_rules_inside(
+        self,
+        function: Callable[[list[Any]], Any],
+        chosen: Sequence[int],
+        complaints: Sequence[drops.Complaint],
+    ) -> None:
+        """Say what rules inside drop, less what nobody differentiates outside of this one."""
+        flags = self._perturbed
+        if flags is not None and not all(flags[index] for index in chosen):
+            arrays = [self._operands[index] for index in chosen]
+
+            def again(values: list[Any]) -> Any:
+                held = [
+                    value if flags[index] else jax.lax.stop_gradient(value)
+                    for index, value in zip(chosen, values, strict=True)
+                ]
+                return function(held)
+
+            with drops.collected() as complaints:
+                jax.eval_shape(lambda values: jax.vjp(again, values)[0], arrays)
+        for complaint in complaints:
+            complaint.say()
 
     def outputs(self, output: Any) -> tuple[Any, ...]:
         """Flatten the output and the updated variables.
@@ -266,6 +303,56 @@ class ForwardRun(PrimalRun):
             packed, places, snapshot, everything, self._all_keys, self.made, len(kept.arrays)
         )
         return Saved(tuple(kept.arrays), meta)
+
+
+def _replaced(flat: Sequence[Any], places: Sequence[int], through: Callable[..., Any]) -> Any:
+    """Send some of the values through a function."""
+    found = list(flat)
+    for place, value in zip(places, through([flat[i] for i in places]), strict=True):
+        found[place] = value
+    return tuple(found)
+
+
+class Gate:
+    """Lets cotangents of updated variables through where some have arrived.
+
+    A vjp function takes arrays of zeros for the others; rules inside would take them for
+    tangents that arrive.
+    """
+
+    def __init__(self) -> None:
+        self._open: Set[Any] = frozenset()
+
+    def __call__(self, flat: Sequence[Any], outcome: Outcome) -> tuple[Any, ...]:
+        """Return the flat outputs, those of updated variables behind the gate."""
+        places = [
+            place
+            for place in range(outcome.width, len(flat))
+            if is_differentiable(outcome.types[place])
+        ]
+        keys = [outcome.keys[place] for place in places]
+
+        @jax.custom_vjp
+        def same(*values: Any) -> tuple[Any, ...]:
+            return values
+
+        def backward(_: None, cotangents: Sequence[Any]) -> tuple[Any, ...]:
+            return tuple(
+                cotangent if key in self._open else None
+                for key, cotangent in zip(keys, cotangents, strict=True)
+            )
+
+        same.defvjp(lambda *values: (values, None), backward)
+        return _replaced(flat, places, lambda values: same(*values)) if places else tuple(flat)
+
+    @contextlib.contextmanager
+    def opened(self, keys: Set[Any]) -> Iterator[None]:
+        """Open the gate for the variables of some keys."""
+        self._open = keys
+        try:
+            yield
+        finally:
+            self._open = frozenset()
 
 
 def _check_output(title: str, primal: Outcome, forward: Outcome) -> None:
@@ -355,7 +442,7 @@ class BackwardRun:
         split, rule = self._split, self._split.rule
         primals = split.types
         merged = merge(rule, split.slots, returned, primals)
-        if merged.missing and rule.missing in (None, "error"):
+        if merged.missing and split.strict:
             raise missing_error(rule, merged.missing, primals)
         tangents: list[Any] = [merged.tangents.get(index) for index in range(len(primals))]
         outcome = self._saved.meta.made.get()
@@ -365,20 +452,20 @@ class BackwardRun:
                 tangents[operand] = _sum(tangents[operand], arrived.pop(place))
         if split.autodiff:
             self._autodiff(tangents, merged.missing, arrived)
-        elif arrived and rule.missing in (None, "error"):
-            labels = [outcome.labels[place] for place in arrived]
-            split.complain(labels, "its updated value is differentiated")
+        elif split.strict:
+            split.report_arrived(outcome, list(arrived))
         return tuple(tangents)
 
     def _arrived(self, outcome: Outcome) -> dict[int, Any]:
         """The cotangents that arrive at updated variables."""
+        split = self._split
         return {
             place: value
             for place, value in enumerate(self._cotangents)
             if place >= outcome.width
             and not isinstance(value, SymbolicZero)
             and getattr(value, "dtype", None) != jax.dtypes.float0
-            and (self._split.symbolic_zeros or place in outcome.unchanged)
+            and (split.symbolic_zeros or split.autodiff or place in outcome.unchanged)
         }
 
     def _autodiff(
@@ -393,14 +480,15 @@ class BackwardRun:
         by_key = {outcome.keys[place]: value for place, value in arrived.items()}
         through = [by_key.get(key) for key in meta.everything_keys[width:]]
         wanted = {*missing, *self._split.unslotted}
-        if wanted:
-            found = pullback([*self._cotangents[:width], *through])
-            for index in wanted:
-                tangents[index] = _sum(tangents[index], found.get(index))
-        if arrived:
-            found = pullback([*[None] * width, *through])
-            for index in set(found) - wanted:
-                tangents[index] = _sum(tangents[index], found[index])
+        with self._split.gate.opened(by_key.keys()):
+            if wanted:
+                found = pullback([*self._cotangents[:width], *through])
+                for index in wanted:
+                    tangents[index] = _sum(tangents[index], found.get(index))
+            if arrived:
+                found = pullback([*[None] * width, *through])
+                for index in set(found) - wanted:
+                    tangents[index] = _sum(tangents[index], found[index])
 
 
 def _sum(first: Any, second: Any) -> Any:

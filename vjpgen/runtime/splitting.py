@@ -10,16 +10,15 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from typing import Any
 
 import jax
 from flax.core.scope import in_filter, is_filter_empty
 
+from vjpgen.runtime import drops
 from vjpgen.runtime.closures import Captures, holds_traced
 from vjpgen.runtime.contexts import DynamicContext, is_observed
-from vjpgen.runtime.errors import DroppedTangentWarning, TangentError
 from vjpgen.runtime.leaves import (
     Bound,
     Constant,
@@ -32,7 +31,7 @@ from vjpgen.runtime.leaves import (
     pack,
     unpack,
 )
-from vjpgen.runtime.liveness import depends_on
+from vjpgen.runtime.liveness import as_analysed, depends_on, perturbed_by
 from vjpgen.runtime.modules import (
     GUARD,
     BuiltModules,
@@ -46,7 +45,7 @@ from vjpgen.runtime.modules import (
 from vjpgen.runtime.outcomes import Outcome, Saved, type_of
 from vjpgen.runtime.recursion import marks, own_rules_of
 from vjpgen.runtime.rule import Form, Rule, Slots
-from vjpgen.runtime.runs import GONE, BackwardRun, ForwardRun, PrimalRun, TrialRun
+from vjpgen.runtime.runs import GONE, BackwardRun, ForwardRun, Gate, PrimalRun, TrialRun
 from vjpgen.runtime.scopes import map_skeleton, unpack_skeleton
 from vjpgen.runtime.tangents import Handle, Slot, Variables, handles
 
@@ -71,7 +70,7 @@ class Split:
     """
 
     def __init__(self, rule: Rule, slots: Slots, form: Form, with_ambient: bool) -> None:
-        self.rule = rule
+        self.rule = rule = as_analysed(rule)
         self.form = form
         self._operands = Operands()
         self._modules = ModuleSet(self._operands)
@@ -97,6 +96,12 @@ class Split:
         # The last run's outcome, and whether every run leaves alone what that one has.
         self.latest: tuple[Outcome, bool] | None = None
         self.of_primal: Outcome | None = None
+        self.gate = Gate()
+        # What a forward run has seen: the operands that it differentiated, the keys of the
+        # updated variables that depend on them.
+        self.seen: tuple[frozenset[int], frozenset[Any]] | None = None
+        self._live: dict[frozenset[int], frozenset[Any]] = {}
+        self._said: set[tuple[str, str]] = set()
 
     @property
     def operands(self) -> tuple[Any, ...]:
@@ -110,13 +115,14 @@ class Split:
     @contextlib.contextmanager
     def primal(self, operands: Sequence[Any]) -> Iterator[PrimalRun]:
         """Run the primal on `operands`."""
-        operands = _as_arrays(operands)
+        operands = self._as_arrays(operands)
         with self._open(operands, {}) as built:
             yield PrimalRun(self, operands, built)
 
     @contextlib.contextmanager
     def trial(self, operands: Sequence[Any]) -> Iterator[TrialRun]:
         """Run the primal on `operands` for another purpose than the call's own outputs."""
+        operands = self._as_arrays(operands)
         with self._open(operands, {}) as built:
             yield TrialRun(self, operands, built)
 
@@ -127,8 +133,9 @@ class Split:
         if self.symbolic_zeros:
             perturbed = [operand.perturbed for operand in operands]
             operands = [operand.value for operand in operands]
-        operands = _as_arrays(operands)
-        self._report_dropped(operands, perturbed)
+        operands = self._as_arrays(operands)
+        if perturbed is not None:
+            self.report_dropped(operands, {i for i, flag in enumerate(perturbed) if flag})
         with (
             own_rules_of(self.rule, bool(self._marks) or self._forward is None),
             self._open(operands, self._marks) as built,
@@ -148,10 +155,13 @@ class Split:
         assert self.latest is not None, "the lifted function returned without having run"
         outcome, settled = self.latest
         outputs = list(outputs)
+        own: set[int] = set()
         for place, operand in outcome.unchanged.items():
             # What nothing updates stays the caller's own: gradients of it do not come this way.
             if settled or operand in self._slotted:
                 outputs[place] = self._operands.arrays[operand]
+                own.add(place)
+        outputs = drops.with_honest_tangents(self, outcome, outputs, own)
         variables = [
             {name: unpack_skeleton(tree, outputs) for name, tree in scope.items()}
             for scope in outcome.variables
@@ -198,27 +208,62 @@ class Split:
         """Whether the primal's autodiff fills in what the rule does not give."""
         return self.rule.missing == "autodiff"
 
-    def _report_dropped(self, operands: Sequence[Any], perturbed: list[bool] | None) -> None:
-        if perturbed is None or self.rule.missing not in (None, "error"):
-            return
-        suspects = [index for index in self.unslotted if perturbed[index]]
+    @property
+    def strict(self) -> bool:
+        """Whether something is said about what the rule drops."""
+        return self.rule.missing in (None, "error")
+
+    def report_dropped(self, operands: Sequence[Any], perturbed: Set[int]) -> None:
+        """Complain of differentiated operands without a slot that the output depends on."""
+        suspects = [index for index in self.unslotted if index in perturbed] if self.strict else []
         if suspects:
             suspects = depends_on(self._flat_output, operands, suspects)
-        if suspects:
-            self.complain([self._operands.labels[index] for index in suspects], "differentiated")
+        labels = [self._operands.labels[index] for index in suspects]
+        self._say(drops.without_slot, labels, self._grad_vars_hint())
 
-    def complain(self, labels: Sequence[str], what: str) -> None:
-        """Warn of, or raise, tangents that the rule drops."""
-        names = ", ".join(dict.fromkeys(labels))
-        hint = self._grad_vars_hint()
-        message = (
-            f"{self.rule.title} drops the gradient of {names}: {what}, but the rule has no slot "
-            "for it, so its gradient is zero; pass it as an argument, name its collection in "
-            f"grad_vars, or write missing=autodiff or missing=zero in the annotation{hint}"
-        )
-        if self.rule.missing == "error":
-            raise TangentError(message)
-        warnings.warn(message, DroppedTangentWarning, stacklevel=2)
+    def report_arrived(self, outcome: Outcome, places: Sequence[int]) -> None:
+        """Complain of tangents that arrived at updated variables."""
+        self._say(drops.through_updates, [outcome.labels[place] for place in places])
+
+    def _say(self, kind: Callable[..., drops.Complaint], labels: Sequence[str], *more: str) -> None:
+        fresh = [label for label in labels if (kind.__name__, label) not in self._said]
+        # Not noted where it raises or is only collected: it is said again then.
+        if fresh and kind(self.rule, fresh, *more).say():
+            self._said.update((kind.__name__, label) for label in fresh)
+
+    def live_updates(
+        self, outcome: Outcome, operands: Sequence[Any], perturbed: frozenset[int]
+    ) -> set[int]:
+        """Return which variables are differentiated where the operands `perturbed` are."""
+        live = {place for place, operand in outcome.unchanged.items() if operand in perturbed}
+        updates = outcome.updates
+        if updates and self.rule.missing != "zero":
+            if perturbed not in self._live:
+                keys = {outcome.keys[place] for place in updates}
+                self._live[perturbed] = self._find_live(keys, operands, perturbed)
+            live |= {p for p in updates if outcome.keys[p] in self._live[perturbed]}
+        return live
+
+    def _find_live(
+        self, keys: Set[Any], operands: Sequence[Any], perturbed: frozenset[int]
+    ) -> frozenset[Any]:
+        if self.seen is not None and perturbed <= self.seen[0]:
+            keys = keys & self.seen[1]
+            if not keys or perturbed == self.seen[0]:
+                return frozenset(keys)
+        found: list[Any] = []
+
+        def updates(operands: Sequence[Any]) -> list[Any]:
+            with self.trial(operands) as run:
+                flat = run.outputs(run.call(*run.arguments))
+                outcome = run.made.get()
+            found[:] = [outcome.keys[place] for place in outcome.updates]
+            return [flat[place] for place in outcome.updates]
+
+        live = perturbed_by(updates, operands, sorted(perturbed))
+        known = {key for place, key in enumerate(found) if place in live}
+        # what the forward rule alone updates counts as differentiated
+        return frozenset(key for key in keys if key in known or key not in found)
 
     def _grad_vars_hint(self) -> str:
         """Say that `grad_vars` names no collection that there is: a misspelling, most likely."""
@@ -231,7 +276,7 @@ class Split:
 
     def _flat_output(self, operands: Sequence[Any]) -> tuple[Any, ...]:
         """The primal's differentiable outputs, flat."""
-        with self.trial(_as_arrays(operands)) as run:
+        with self.trial(operands) as run:
             flat = run.outputs(run.call(*run.arguments))
             width = run.made.get().width
             return tuple(x for x in flat[:width] if is_differentiable(x))
@@ -279,6 +324,22 @@ class Split:
                 yield built
         finally:
             built.invalidate()
+
+    def _as_arrays(self, operands: Sequence[Any]) -> Sequence[Any]:
+        """Turn Python numbers, which eager differentiation hands on as they are, into arrays.
+
+        Where variables may be updated, each operand is an array of its own: by its identity a
+        variable that stays as it came in is known.
+        """
+        arrays = [x if is_array(x) else jax.numpy.asarray(x) for x in operands]
+        if not self._may_update or len({id(x) for x in arrays}) == len(arrays):
+            return arrays
+        seen: set[int] = set()
+        for place, array in enumerate(arrays):
+            if id(array) in seen and is_differentiable(array):
+                arrays[place] = jax.numpy.array(array, copy=True)
+            seen.add(id(array))
+        return arrays
 
     def read_only(self, operands: Sequence[Any]) -> BuiltModules:
         """Build the modules as they were in the call, read-only and without rngs."""
@@ -384,11 +445,6 @@ class Split:
                 leaves, structure = jax.tree_util.tree_flatten(tree)
                 packed.append(Packed(structure, tuple(leaves)))
         return packed
-
-
-def _as_arrays(operands: Sequence[Any]) -> Sequence[Any]:
-    """Turn Python numbers, which eager differentiation hands on as they are, into arrays."""
-    return [x if is_array(x) else jax.numpy.asarray(x) for x in operands]
 
 
 class CustomVjp:
