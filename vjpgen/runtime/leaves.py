@@ -61,7 +61,9 @@ def is_array(value: Any) -> bool:
     if isinstance(value, jax.Array):
         return True
     if isinstance(value, (np.ndarray, np.generic)):
-        return value.dtype.kind not in "OSUMm" and not isinstance(value, np.bool_)
+        if value.dtype.kind in "OSUMm" or isinstance(value, np.bool_):
+            return False
+        return value.dtype.type is not np.void  # a record, or float0, which only stands for zeros
     return False
 
 
