@@ -32,7 +32,14 @@ from vjpgen.runtime.outcomes import (
 from vjpgen.runtime.pullbacks import Pullback, VjpFunction, VjpSpec
 from vjpgen.runtime.scopes import pack_skeleton
 from vjpgen.runtime.snapshots import Snapshot
-from vjpgen.runtime.tangents import add, instantiate, merge, missing_error, type_text
+from vjpgen.runtime.tangents import (
+    add,
+    constant_tangent,
+    instantiate,
+    merge,
+    missing_error,
+    type_text,
+)
 
 if TYPE_CHECKING:
     from vjpgen.runtime.splitting import Split
@@ -396,7 +403,10 @@ class BackwardRun:
 
     @property
     def tangents(self) -> Any:
-        """The output's tangent, in the output's structure; None for what is not an array."""
+        """The output's tangent, in the output's structure.
+
+        A Python number has the zero that `jax.vjp` wants for it; what is no number has None.
+        """
         outcome = self._saved.meta.made.get()
         symbolic = self._split.rule.symbolic_zeros
         leaves = []
@@ -405,7 +415,8 @@ class BackwardRun:
                 value = self._cotangents[entry.index]
                 leaves.append(value if symbolic else instantiate(value))
             else:
-                leaves.append(None)
+                assert isinstance(entry, Constant), "no module is part of an output"
+                leaves.append(constant_tangent(entry.value))
         return jax.tree_util.tree_unflatten(outcome.output.structure, leaves)
 
     @property

@@ -364,7 +364,7 @@ def fill(slots: Sequence[Slot], tangents: Mapping[int, Any], primals: Sequence[A
         if isinstance(node, Variables):
             return jax.tree_util.tree_map(leaf, node.collections)
         if node.operand is None:
-            return _constant_tangent(node.constant)
+            return constant_tangent(node.constant)
         primal = primals[node.operand]
         if not is_differentiable(primal):
             return np.zeros(primal.shape, jax.dtypes.float0)
@@ -373,10 +373,11 @@ def fill(slots: Sequence[Slot], tangents: Mapping[int, Any], primals: Sequence[A
     return [jax.tree_util.tree_map(leaf, slot.expected) for slot in slots]
 
 
-def _constant_tangent(constant: Any) -> Any:
+def constant_tangent(constant: Any) -> Any:
+    """Return the zero that JAX has for a value that is not traced; None for what is no number."""
     if isinstance(constant, (bool, int, np.bool_)):
         return np.zeros((), jax.dtypes.float0)
-    return 0.0 if isinstance(constant, (float, complex)) else None
+    return type(constant)(0) if type(constant) in (float, complex) else None
 
 
 def instantiate(tangent: Any) -> Any:
