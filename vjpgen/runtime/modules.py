@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
-from flax.core.scope import Scope, Variable
+from flax.core.scope import Scope, Variable, is_filter_empty
 from flax.linen import module as linen_module
-from flax.linen.module import Module, wrap_method_once
+from flax.linen.module import Module, SetupState, wrap_method_once
 
 from vjpgen.runtime.leaves import Bound, Constant, Operands, Packed, flatten, pack, unpack
 from vjpgen.runtime.scopes import (
@@ -27,6 +27,7 @@ from vjpgen.runtime.scopes import (
     publish,
     roots_of,
     split_scope,
+    unaffected,
 )
 
 # Every method that Flax wraps shares this code object; the wrapper is known by it.
@@ -45,12 +46,14 @@ class BoundEntry:
         attributes: a module's fields, packed.
         state: Flax's ephemeral state of a module.
         variable: a variable's collection and name.
+        has_set_up: the module's `setup` had run, and may have had effects.
     """
 
     make: Callable[..., Any]
     attributes: Packed | None = None
     state: Any = None
     variable: tuple[str, str] | None = None
+    has_set_up: bool = False
 
 
 def bound_scope(value: Any) -> Scope | None:
@@ -109,7 +112,9 @@ class ModuleSet:
             return BoundEntry(make, variable=(value.collection, value.name))
         label = f"attributes of {type(value).__name__}"
         attributes = pack(_attributes(value), self.operands, label, self.bind)
-        return BoundEntry(type(value), attributes, value._state.export())
+        state = value._state.export()
+        has_set_up = state.setup_called is not SetupState.NEW and _setup_has_effects(value)
+        return BoundEntry(type(value), attributes, state, has_set_up=has_set_up)
 
     def split(self) -> None:
         """Move the arrays of all scopes into the operands; nothing is taken in afterwards."""
@@ -161,7 +166,8 @@ class ModuleSet:
             module = entry.make(parent=scope, **attributes)
             object.__setattr__(module, "_state", entry.state.export())
             modules.append(module)
-        return BuiltModules(roots, modules)
+        repeats = [m for m, entry in zip(modules, self.entries, strict=True) if entry.has_set_up]
+        return BuiltModules(roots, modules, repeats)
 
     def publish(
         self, variables: Sequence[Any], counters: Sequence[Any], states: Sequence[Any]
@@ -170,8 +176,15 @@ class ModuleSet:
         for scope, changed, count in zip(self._root_scopes, variables, counters, strict=True):
             publish(scope, changed, count)
         for original, state in zip(self._originals, states, strict=True):
-            if state is not None:
-                original._state.reimport(state)
+            if state is None:
+                continue
+            original._state.reimport(state)
+            if (
+                state.setup_called is not SetupState.NEW
+                and original._state.setup_called is SetupState.NEW
+                and _setup_has_effects(original)
+            ):
+                _repeat_setup(original)  # what it did is published
 
     def release(self) -> None:
         """Let go of the caller's modules and scopes; building anew needs none of them."""
@@ -190,6 +203,12 @@ class BuiltModules:
 
     roots: list[Scope]
     modules: list[Any]
+    _have_set_up: list[Any]
+
+    def repeat_setups(self) -> None:
+        """Set up the modules whose `setup` has had its effects on the caller's before the call."""
+        for module in self._have_set_up:
+            _repeat_setup(module)
 
     def variables(self) -> list[dict[str, Any]]:
         """Return the mutable collections of each root scope."""
@@ -210,6 +229,26 @@ class BuiltModules:
         """Close the scopes: whatever kept one gets Flax's own error from here on."""
         for root in self.roots:
             root.invalidate()
+
+
+def _setup_has_effects(module: Module) -> bool:
+    """Tell whether a module's `setup` can draw keys or update variables."""
+    scope = module.scope
+    return (
+        type(module).setup is not Module.setup
+        and isinstance(scope, Scope)
+        and (bool(scope.rngs) or not is_filter_empty(scope.mutable))
+    )
+
+
+def _repeat_setup(module: Module) -> None:
+    """Run a module's `setup`, which has run before, without effects.
+
+    It ran before any method of the module, when nothing had been drawn from its scope.
+    """
+    assert isinstance(module.scope, Scope)
+    with unaffected(module.scope):
+        module._try_setup()
 
 
 def _attributes(module: Module) -> dict[str, Any]:

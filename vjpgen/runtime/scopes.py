@@ -7,8 +7,9 @@ same numbers as the first), and nothing is frozen, so every collection keeps its
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from flax.core.frozen_dict import FrozenDict
@@ -168,6 +169,43 @@ class CounterCopies:
             for key, value in counters.items():
                 twin[key] = self.copy(value) if isinstance(value, dict) else value
         return self._done[id(counters)]
+
+
+@contextlib.contextmanager
+def unaffected(scope: Scope) -> Iterator[None]:
+    """Draw from a scope as if for the first time; put its counters and variables back at the end.
+
+    What is created inside stays.
+    """
+    scope._populate_collections()
+    counters = CounterCopies().copy(scope.rng_counters)
+    variables = {name: _copied(tree) for name, tree in mutable_variables(scope).items()}
+    _reset_counters(scope.rng_counters)
+    try:
+        yield
+    finally:
+        _update_counters(scope.rng_counters, counters)
+        _put_back(scope._variables, variables)
+
+
+def _copied(tree: Any) -> Any:
+    return {k: _copied(v) for k, v in tree.items()} if isinstance(tree, dict) else tree
+
+
+def _put_back(target: Any, source: Mapping[str, Any]) -> None:
+    for key, value in source.items():
+        if isinstance(value, dict) and isinstance(target.get(key), dict):
+            _put_back(target[key], value)
+        else:
+            target[key] = value
+
+
+def _reset_counters(counters: dict[Any, Any]) -> None:
+    for key, value in counters.items():
+        if isinstance(value, dict):
+            _reset_counters(value)
+        else:
+            counters[key] = 0
 
 
 def _update_counters(target: dict[Any, Any], source: Mapping[Any, Any]) -> None:

@@ -321,6 +321,7 @@ class Split:
         rebuild = functools.partial(self.rebuild, operands=operands, built=built.modules)
         try:
             with ambient(outer), self._context.entered(rebuild):
+                built.repeat_setups()
                 yield built
         finally:
             built.invalidate()
