@@ -203,7 +203,7 @@ class BuiltModules:
 
     roots: list[Scope]
     modules: list[Any]
-    _have_set_up: list[Any]
+    _have_set_up: Sequence[Any] = ()
 
     def repeat_setups(self) -> None:
         """Set up the modules whose `setup` has had its effects on the caller's before the call."""
