@@ -113,6 +113,14 @@ class Captures:
 
     def reach(self, value: Any) -> frozenset[int]:
         """Return the operands that a scanned value holds, however deep."""
+        return frozenset(self._arrays[key] for key in self._below(value) if key in self._arrays)
+
+    def holds_module(self, value: Any) -> bool:
+        """Tell whether a scanned value holds a bound module, however deep."""
+        return bool(self._bound) and any(key in self._bound for key in self._below(value))
+
+    def _below(self, value: Any) -> set[int]:
+        """Return what a scanned value holds, itself included, by identity."""
         seen: set[int] = set()
         todo = [id(value)]
         while todo:
@@ -120,7 +128,7 @@ class Captures:
             if key not in seen:
                 seen.add(key)
                 todo.extend(self._edges.get(key, ()))
-        return frozenset(self._arrays[key] for key in seen if key in self._arrays)
+        return seen
 
 
 def holds_traced(function: Any) -> bool:

@@ -17,12 +17,13 @@ from flax.core.scope import Scope, Variable, is_filter_empty
 from flax.linen import module as linen_module
 from flax.linen.module import Module, SetupState, wrap_method_once
 
-from vjpgen.runtime.leaves import Bound, Constant, Operands, Packed, flatten, pack, unpack
+from vjpgen.runtime.leaves import Bound, Constant, Indexed, Operands, Packed, flatten, pack, unpack
 from vjpgen.runtime.scopes import (
     CounterCopies,
     SplitScope,
     build_scope,
     descend,
+    map_skeleton,
     mutable_variables,
     publish,
     roots_of,
@@ -137,9 +138,16 @@ class ModuleSet:
             if isinstance(leaf, Constant)
         ]
 
+    def packed(self) -> list[Packed]:
+        """Return the attributes of all modules and the variables of their scopes."""
+        found = [entry.attributes for entry in self.entries if entry.attributes is not None]
+        for root in self.roots:
+            map_skeleton(found.append, root.variables)
+        return found
+
     def build(
         self,
-        arrays: Sequence[Any],
+        arrays: Indexed,
         flags: Mapping[str, Any],
         *,
         writable: bool = True,

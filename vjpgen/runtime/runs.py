@@ -17,7 +17,15 @@ from jax.custom_derivatives import CustomVJPPrimal, SymbolicZero
 from vjpgen.runtime import drops
 from vjpgen.runtime.contexts import unobserved
 from vjpgen.runtime.errors import TangentError
-from vjpgen.runtime.leaves import Constant, Operand, Operands, is_differentiable, pack, unpack
+from vjpgen.runtime.leaves import (
+    Constant,
+    Indexed,
+    Operand,
+    Operands,
+    is_differentiable,
+    pack,
+    unpack,
+)
 from vjpgen.runtime.liveness import Watch
 from vjpgen.runtime.modules import BuiltModules, method_context
 from vjpgen.runtime.outcomes import (
@@ -296,6 +304,8 @@ class ForwardRun(PrimalRun):
             wanted |= split._backward.captured
         for nondiff in split.nondiff:
             wanted |= split.operands_of(nondiff)
+        if split.nondiff_holds_modules:
+            wanted |= split.operands_of_modules()
         snapshot = None
         if split._backward is not None and split._backward.method:
             before = split.read_only(self._operands)
@@ -421,10 +431,13 @@ class BackwardRun:
 
     @property
     def nondiff(self) -> list[Any]:
-        """The arguments without a slot, in order."""
-        arrays = self.restored()
-        revive = functools.partial(self._split.rebuild, operands=arrays, built=GONE)
-        return [unpack(p, arrays, GONE.__getitem__, revive) for p in self._split.nondiff]
+        """The arguments without a slot, in order; a module comes back read-only."""
+        split, arrays = self._split, self.restored()
+        built: Indexed = GONE
+        if split.nondiff_holds_modules:
+            built = split.read_only(arrays, split._marks).modules
+        revive = functools.partial(split.rebuild, operands=arrays, built=built)
+        return [unpack(p, arrays, built.__getitem__, revive) for p in split.nondiff]
 
     def restored(self) -> dict[int, Any]:
         """Return the operands that the forward run has kept, by their index."""

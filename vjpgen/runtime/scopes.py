@@ -15,7 +15,7 @@ from typing import Any
 from flax.core.frozen_dict import FrozenDict
 from flax.core.scope import Filter, Scope, in_filter
 
-from vjpgen.runtime.leaves import Operands, Packed, pack, unpack
+from vjpgen.runtime.leaves import Indexed, Operands, Packed, pack, unpack
 
 # A collection without its arrays: nested dicts that keep their order, packed values at the ends.
 Skeleton = dict[str, Any]
@@ -62,7 +62,7 @@ def split_scope(
 
 def build_scope(
     split: SplitScope,
-    arrays: Sequence[Any],
+    arrays: Indexed,
     flags: Mapping[str, Any],
     counters: CounterCopies,
     *,
@@ -141,7 +141,7 @@ def pack_skeleton(value: Any, operands: Operands, label: str) -> Any:
     return FrozenSkeleton(parts) if isinstance(value, FrozenDict) else parts
 
 
-def unpack_skeleton(tree: Any, arrays: Sequence[Any]) -> Any:
+def unpack_skeleton(tree: Any, arrays: Indexed) -> Any:
     """Rebuild a collection from its skeleton."""
     if not isinstance(tree, dict):
         return unpack(tree, arrays)

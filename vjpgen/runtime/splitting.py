@@ -342,10 +342,10 @@ class Split:
             seen.add(id(array))
         return arrays
 
-    def read_only(self, operands: Sequence[Any]) -> BuiltModules:
+    def read_only(self, operands: Indexed, flags: Mapping[str, Any] | None = None) -> BuiltModules:
         """Build the modules as they were in the call, read-only and without rngs."""
         revive = functools.partial(self._captures.rebuild, arrays=operands)
-        return self._modules.build(operands, {}, writable=False, revive=revive)
+        return self._modules.build(operands, flags or {}, writable=False, revive=revive)
 
     def operands_of(self, packed: Packed) -> set[int]:
         """Return the operands of a packed tree, those that its constants hold included."""
@@ -354,6 +354,10 @@ class Split:
             if isinstance(entry, Constant):
                 found |= self._captures.reach(entry.value)
         return found
+
+    def operands_of_modules(self) -> set[int]:
+        """Return the operands that building the modules takes, but for their rng keys."""
+        return set().union(*map(self.operands_of, self._modules.packed()))
 
     def build_slots(self, operands: Sequence[Any], built: BuiltModules) -> list[Any]:
         """Build the arguments, one a parameter."""
@@ -432,6 +436,16 @@ class Split:
     def _handles(self, packed: Packed) -> Any:
         return jax.tree_util.tree_unflatten(
             packed.structure, [self._handle(entry) for entry in packed.entries]
+        )
+
+    @functools.cached_property
+    def nondiff_holds_modules(self) -> bool:
+        """Whether an argument without a slot is a bound module, or a callable that holds one."""
+        return any(
+            isinstance(entry, Bound)
+            or (isinstance(entry, Constant) and self._captures.holds_module(entry.value))
+            for packed in self.nondiff
+            for entry in packed.entries
         )
 
     @functools.cached_property
