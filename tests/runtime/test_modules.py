@@ -48,6 +48,9 @@ NAMES = [
     "Mapped",
     "UsesScope",
     "Applies",
+    "ByHand",
+    "BoundResiduals",
+    "ForeignSnapshots",
 ]
 CASES = {name: lambda m, name=name: getattr(m, name)() for name in NAMES} | {
     "a list and a dict as attribute": lambda m: m.HoldsTree(
@@ -254,12 +257,15 @@ def test_rules_by_the_name_of_a_module(modules, other, wrap):
 
 
 def _tripled(next_fun, args, kwargs, context):
-    if isinstance(context.module, nn.Dense) and context.method_name == "__call__":
-        return 3 * next_fun(*args, **kwargs)
-    return next_fun(*args, **kwargs)
+    # of `ByHand` itself: its rule stays inside of what intercepts it
+    wanted = type(context.module).__name__ == "ByHand" or (
+        isinstance(context.module, nn.Dense) and context.module.name != "dense"
+    )
+    y = next_fun(*args, **kwargs)
+    return 3 * y if wanted and context.method_name == "__call__" else y
 
 
-@pytest.mark.parametrize("name", ["Ruled", "Recursive", "HoldsSetup"])
+@pytest.mark.parametrize("name", ["Ruled", "Recursive", "HoldsSetup", "ByHand"])
 @pytest.mark.parametrize(
     "wrap", [lambda f: f, jax.jit, jax.checkpoint], ids=["eager", "jit", "remat"]
 )
@@ -273,7 +279,7 @@ def test_interceptors(modules, name, wrap):
             with nn.intercept_methods(_tripled):
                 return (module.apply({"params": params}, x) ** 2).sum()
 
-        return jax.grad(wrap(loss), (0, 1))(variables["params"], X)
+        return jax.value_and_grad(wrap(loss), (0, 1))(variables["params"], X)
 
     assert_same(run(lifted), run(plain), rtol=1e-5)
 

@@ -6,9 +6,9 @@ import dataclasses
 from typing import Any
 
 import jax
-from flax.linen.module import Module
 
 from vjpgen.runtime.leaves import Packed, is_differentiable
+from vjpgen.runtime.modules import bound_scope
 from vjpgen.runtime.snapshots import Snapshot
 
 
@@ -115,7 +115,7 @@ class Saved:
 @jax.tree_util.register_pytree_node_class
 @dataclasses.dataclass(frozen=True, eq=False)
 class SnapshotLeaf:
-    """A module among the residuals."""
+    """A module, variable or scope among the residuals."""
 
     snapshot: Snapshot
 
@@ -128,10 +128,13 @@ class SnapshotLeaf:
 
 
 def with_snapshots(residuals: Any) -> Any:
-    """Replace bound modules among the residuals by snapshots that the backward run opens."""
+    """Replace bound modules, variables and scopes among the residuals by snapshots.
+
+    The backward run opens them.
+    """
 
     def leaf(value: Any) -> Any:
-        if isinstance(value, Module) and value.scope is not None:
+        if bound_scope(value) is not None:
             return SnapshotLeaf(Snapshot.take(value))
         return value
 

@@ -540,3 +540,78 @@ class Places(nn.Module):
         shared = nn.Dense(3)
         first = HoldsTree([shared, {"k": Scaled(v, parent=None)}, nn.Dense(3, parent=None)])
         return f(first, {"a": shared, "b": (Inner(),)}, v, seen, x)
+
+
+# -- rules by hand -----------------------------------------------------------------------------
+
+
+class ByHand(nn.Module):
+    """Its forward rule calls no module."""
+
+    # custom-vjp: fwd=forward, bwd=backward
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(3, name="dense")(x)
+
+    def forward(self, x):
+        dense = self.variables["params"]["dense"]
+        return x @ dense["kernel"] + dense["bias"], (x, dense["kernel"])
+
+    def backward(self, residuals, y_t):
+        x, kernel = residuals
+        dense_t = {"kernel": x.T @ y_t, "bias": y_t.sum(0)}
+        return {"params": {"dense": dense_t}}, y_t @ kernel.T
+
+
+class BoundResiduals(nn.Module):
+    """A module and a variable among the residuals, which the backward rule gets read-only."""
+
+    @nn.compact
+    def __call__(self, x):
+        # custom-vjp: fwd=fwd, bwd=bwd
+        def f(mdl, v, x):
+            return mdl(x) * v.value
+
+        def fwd(mdl, v, x):
+            return mdl(x) * v.value, (mdl, {"v": v}, x)
+
+        def bwd(residuals, y_t):
+            mdl, named, x = residuals
+            y, vjp_fn = nn.vjp(lambda mdl, x: mdl(x), mdl, x)
+            mdl_t, x_t = vjp_fn(y_t * named["v"].value)
+            return mdl_t, {"params": {"v": (y_t * y).sum(0)}}, x_t
+
+        return f(nn.Dense(3), self.variable("params", "v", lambda: 2 * jnp.ones(3)), x)
+
+
+class ForeignSnapshot(nn.Module):
+    """A rule of methods, on a module with a shared scope and an attribute from elsewhere."""
+
+    inner: Any
+
+    def setup(self):
+        self.child = nn.Dense(3)
+        nn.share_scope(self, self.child)
+
+    # custom-vjp: fwd=forward, bwd=backward
+    @nn.compact
+    def __call__(self, x):
+        return self.child(x) * self.inner(x)
+
+    def forward(self, x):
+        return self(x), x
+
+    def backward(self, x, y_t):
+        child_t, inner_t = y_t * self.inner(x), y_t * self.child(x)
+        kernels = [m.variables["params"]["kernel"] for m in (self.child, self.inner)]
+        own_t = {"kernel": x.T @ child_t, "bias": child_t.sum(0)}
+        other_t = {"kernel": x.T @ inner_t, "bias": inner_t.sum(0)}
+        x_t = child_t @ kernels[0].T + inner_t @ kernels[1].T
+        return {"params": {**own_t, "inner": other_t}}, x_t
+
+
+class ForeignSnapshots(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        dense = nn.Dense(3)
+        return ForeignSnapshot(dense)(x) + dense(x)
