@@ -19,6 +19,7 @@ from flax.core.scope import in_filter, is_filter_empty
 from vjpgen.runtime import drops
 from vjpgen.runtime.closures import Captures, holds_traced
 from vjpgen.runtime.contexts import DynamicContext, is_observed
+from vjpgen.runtime.forward_mode import forward_mode_error, is_forward_mode
 from vjpgen.runtime.leaves import (
     Bound,
     Constant,
@@ -486,5 +487,16 @@ class CustomVjp:
         )
 
     def __call__(self, *operands: Any) -> Any:
-        """Call the function; returns its flat outputs."""
-        return self._function(*operands)
+        """Call the function; returns its flat outputs.
+
+        Raises:
+            TypeError: forward-mode autodiff reached the call. Where a transform has traced the
+                call before (`jvp` of `jit`), JAX raises its own error, later.
+        """
+        try:
+            return self._function(*operands)
+        except TypeError as error:
+            ran = self._split._latest is not None  # else it is of a function that this one calls
+            if ran and is_forward_mode(error):
+                raise forward_mode_error(self._split.rule) from None
+            raise
