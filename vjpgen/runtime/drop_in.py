@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -19,8 +18,6 @@ from vjpgen.runtime.rule import Missing
 from vjpgen.runtime.runs import ForwardRun
 from vjpgen.runtime.splitting import Split
 from vjpgen.runtime.wrapping import wrap
-
-_counter = itertools.count()
 
 
 def custom_vjp(
@@ -77,7 +74,7 @@ def custom_vjp(
         missing=missing,
         symbolic_zeros=symbolic_zeros,
         optimize_remat=optimize_remat,
-        key=f"custom_vjp:{next(_counter)}",
+        key=f"custom_vjp:{hash(tuple(map(_code, (fn, forward_fn, backward_fn))))}",
         claims={},
         example=None,
         defaults_have_slots=False,
@@ -119,7 +116,7 @@ def vjp(
         missing=None,
         symbolic_zeros=False,
         optimize_remat=False,
-        key=f"vjp:{next(_counter)}",
+        key="vjp",
         claims={},
         example=None,
         defaults_have_slots=False,
@@ -154,6 +151,11 @@ def _unbound(fn: Callable[..., Any]) -> Callable[..., Any]:
     if inspect.ismethod(fn) and isinstance(fn.__self__, Module):
         fn = fn.__func__
     return wrap_method_once(fn) if hasattr(fn, "compact") else fn
+
+
+def _code(fn: Callable[..., Any]) -> Any:
+    """Return what tells a function from others, and is the same whenever it is made anew."""
+    return getattr(inspect.unwrap(fn), "__code__", None) or getattr(fn, "__qualname__", type(fn))
 
 
 def _place(fn: Callable[..., Any]) -> str:

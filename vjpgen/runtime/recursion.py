@@ -3,18 +3,25 @@
 A function of modules leaves a mark in the flags of the scopes that its forward run builds; Flax
 carries flags through every clone and transform, so the mark is found however the module is
 called. A function of arrays marks a context that JAX's trace caches depend on.
+
+A nested function is made anew whenever the function around it runs, and one may call another of
+the same place (a gradient scaled twice), which keeps its rule. They are told apart by what their
+primals have captured, not by identity: marks that differ from call to call would have JAX trace
+again, and keep, what is jitted inside rules.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
+import types
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 from flax.core.scope import Scope
 
-from vjpgen.runtime.rule import Rule
+from vjpgen.runtime.rule import RULE, Rule
 
 _FLAG = "vjpgen_primal"
 _running: Any = jax.make_user_context(default_value=())
@@ -25,7 +32,8 @@ def marks(rule: Rule, scopes: Sequence[Scope]) -> Mapping[str, Any]:
     if not scopes:
         return {}
     known = {mark for scope in scopes for mark in _marks_of(scope)}
-    return {_FLAG: tuple(sorted(known | {_mark(rule, scope) for scope in scopes}))}
+    name = _name(rule)
+    return {_FLAG: tuple(sorted(known | {_mark(name, scope) for scope in scopes}))}
 
 
 def is_primal_call(rule: Rule, scopes: Sequence[Scope]) -> bool:
@@ -35,19 +43,26 @@ def is_primal_call(rule: Rule, scopes: Sequence[Scope]) -> bool:
         rule: the rule.
         scopes: the scopes of the modules among the arguments.
     """
-    if any(_mark(rule, scope) in _marks_of(scope) for scope in scopes):
-        return True
-    return not scopes and rule.key in (_running.value or ())
+    if not scopes:
+        return bool(_running.value) and _name(rule) in _running.value
+    marked = [scope for scope in scopes if _marks_of(scope)]
+    if not marked:
+        return False
+    name = _name(rule)
+    return any(_mark(name, scope) in _marks_of(scope) for scope in marked)
 
 
 @contextlib.contextmanager
 def own_rules_of(rule: Rule, marked: bool) -> Iterator[None]:
     """Enter the forward or backward rule of `rule`; `marked`: no need to, its scopes tell."""
-    running = _running.value or ()
-    if marked or rule.key in running:
+    if marked:
         yield
         return
-    with _running((*running, rule.key)):
+    running, name = _running.value or (), _name(rule)
+    if name in running:
+        yield
+        return
+    with _running((*running, name)):
         yield
 
 
@@ -56,5 +71,52 @@ def _marks_of(scope: Scope) -> tuple[str, ...]:
     return found or ()
 
 
-def _mark(rule: Rule, scope: Scope) -> str:
-    return f"{rule.key}|{'/'.join(scope.path)}"
+def _mark(name: str, scope: Scope) -> str:
+    return f"{name}|{'/'.join(scope.path)}"
+
+
+def _name(rule: Rule) -> str:
+    """Name a rule's function: by its key and, where it has captured something, by that."""
+    if not getattr(rule.primal, "__closure__", None):
+        return rule.key
+    return f"{rule.key}#{hash(_shape(rule.primal, ()))}"
+
+
+def _shape(value: Any, users: tuple[int, ...]) -> Any:
+    """Return what tells a captured value from others in behaviour; arrays and objects by type.
+
+    Args:
+        value: anything.
+        users: the functions that hold it, by identity.
+    """
+    if value is None or isinstance(value, (bool, int, float, complex, str, bytes)):
+        return value
+    if id(value) in users:
+        return "itself"
+    if isinstance(value, types.FunctionType):
+        users = (*users, id(value))
+        rule: Rule | None = getattr(value, RULE, None)
+        if rule is not None:
+            return rule.key, _shape(rule.primal, users)
+        cells = [_shape(_content(cell), users) for cell in value.__closure__ or ()]
+        return value.__code__, *cells, _shape(value.__defaults__, users)
+    if isinstance(value, (types.BuiltinFunctionType, type)):
+        return value
+    if isinstance(value, types.MethodType):
+        return _shape(value.__func__, users), type(value.__self__)
+    if isinstance(value, functools.partial):
+        return _shape(value.func, users), _shape(value.args, users), _shape(value.keywords, users)
+    if isinstance(value, (tuple, list)):
+        return type(value), *[_shape(item, users) for item in value]
+    if isinstance(value, dict):
+        return dict, *[_shape(item, users) for item in value.values()]
+    if callable(value):
+        return type(value), _shape(getattr(value, "__wrapped__", None), users)  # `jax.jit` and such
+    return type(value)
+
+
+def _content(cell: types.CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # not bound yet
+        return None
