@@ -85,6 +85,8 @@ def _name(rule: Rule) -> str:
 def _shape(value: Any, users: tuple[int, ...]) -> Any:
     """Return what tells a captured value from others in behaviour; arrays and objects by type.
 
+    Of a list or dict, whose contents may change from call to call, only the functions count.
+
     Args:
         value: anything.
         users: the functions that hold it, by identity.
@@ -106,10 +108,11 @@ def _shape(value: Any, users: tuple[int, ...]) -> Any:
         return _shape(value.__func__, users), type(value.__self__)
     if isinstance(value, functools.partial):
         return _shape(value.func, users), _shape(value.args, users), _shape(value.keywords, users)
-    if isinstance(value, (tuple, list)):
-        return type(value), *[_shape(item, users) for item in value]
-    if isinstance(value, dict):
-        return dict, *[_shape(item, users) for item in value.values()]
+    if isinstance(value, tuple):
+        return tuple, *[_shape(item, users) for item in value]
+    if isinstance(value, (list, dict)):
+        items = value.values() if isinstance(value, dict) else value
+        return type(value), *[_shape(item, users) for item in items if callable(item)]
     if callable(value):
         return type(value), _shape(getattr(value, "__wrapped__", None), users)  # `jax.jit` and such
     return type(value)
