@@ -496,7 +496,7 @@ class CustomVjp:
         try:
             return self._function(*operands)
         except TypeError as error:
-            ran = self._split._latest is not None  # else it is of a function that this one calls
+            ran = self._split.latest is not None  # else it is of a function that this one calls
             if ran and is_forward_mode(error):
                 raise forward_mode_error(self._split.rule) from None
             raise

@@ -56,7 +56,7 @@ def test_the_error_says_why_and_what_to_use(source, name):
 @pytest.mark.parametrize("name", LATER)
 def test_where_the_call_was_traced_before_jax_says_it(source, name):
     """JAX cannot know yet whether a transposition follows, which would be right."""
-    with pytest.raises(TypeError, match="forward-mode autodiff .* custom_vjp"):
+    with pytest.raises(TypeError, match=r"forward-mode autodiff .* custom_vjp"):
         LATER[name](_apply(source.lifted.Surrogate()))
 
 
