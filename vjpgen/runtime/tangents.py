@@ -18,7 +18,7 @@ import numpy as np
 from jax.custom_derivatives import SymbolicZero
 
 from vjpgen.runtime.errors import TangentError
-from vjpgen.runtime.leaves import is_differentiable, is_extended, path_text
+from vjpgen.runtime.leaves import is_array, is_differentiable, is_extended, path_text
 from vjpgen.runtime.rule import Rule
 
 
@@ -229,6 +229,8 @@ class _Walk:
         if operand is None:
             return  # a constant: nothing is differentiated, whatever was returned is not needed
         primal = self.primals[operand]
+        if isinstance(given, (np.ndarray, np.generic)) and is_array(given):
+            given = jnp.asarray(given)  # without 64-bit types NumPy's are narrower ones to JAX
         if given is None or isinstance(given, SymbolicZero) or _is_float0(given):
             if (
                 given is not None
@@ -386,8 +388,11 @@ def instantiate(tangent: Any) -> Any:
 
 
 def number(value: complex, kind: Any) -> Any:
-    """Make a Python number a scalar of a JAX type."""
+    """Make a Python number a scalar of a JAX type, weakly typed where that is."""
     plain = jnp.asarray(value, kind.dtype)
+    if getattr(kind, "weak_type", False):
+        weak = jnp.asarray(np.dtype(kind.dtype).type(value).item())
+        plain = weak if weak.dtype == kind.dtype else plain
     return plain if jax.typeof(plain) == kind else zeros(kind) + plain
 
 

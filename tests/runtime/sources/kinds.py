@@ -235,9 +235,35 @@ def calibrated(scale, history):
     return f
 
 
-# custom-vjp: bwd=identity, symbolic_zeros=True
-def symbolic_default(f, *args):
-    return f(*args)
+def three_bwd(_, y_t):
+    return (3,)
+
+
+# custom-vjp: bwd=three_bwd
+def constant_slope(x):
+    return 3 * x
+
+
+def numpy_bwd(vjp_fn, y_t):
+    return (np.full(y_t.shape, 3.0),)
+
+
+# custom-vjp: bwd=numpy_bwd
+def numpy_slope(x):
+    return 3 * x
+
+
+def numbers_fwd(mdl, x):
+    return nn.vjp(lambda m, x: m(x), mdl, x)
+
+
+class WithNumbers(nn.Module):
+    """Python numbers in the output, which are not traced."""
+
+    # custom-vjp: fwd=numbers_fwd, bwd=identity
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(3)(x), {"loss": 0.0, "rows": x.shape[0], "whole": True, "name": None}
 
 
 RECORD = np.array([(1, 2.0)], dtype=[("rows", np.int32), ("gain", np.float32)])
