@@ -230,7 +230,8 @@ class _Walk:
             return  # a constant: nothing is differentiated, whatever was returned is not needed
         primal = self.primals[operand]
         if isinstance(given, (np.ndarray, np.generic)) and is_array(given):
-            given = jnp.asarray(given)  # without 64-bit types NumPy's are narrower ones to JAX
+            # without 64-bit types NumPy's are narrower ones to JAX
+            return self._leaf(handle, jnp.asarray(given), path)
         if given is None or isinstance(given, SymbolicZero) or _is_float0(given):
             if (
                 given is not None
