@@ -233,11 +233,7 @@ class _Walk:
             # without 64-bit types NumPy's are narrower ones to JAX
             return self._leaf(handle, jnp.asarray(given), path)
         if given is None or isinstance(given, SymbolicZero) or _is_float0(given):
-            if (
-                given is not None
-                and is_differentiable(primal)
-                and given_shape(given) != primal.shape
-            ):
+            if given is not None and is_differentiable(primal) and not _is_zero_of(given, primal):
                 self._mismatch(primal, given, path)
                 return
             self._add(operand, None)
@@ -258,10 +254,22 @@ class _Walk:
         elif mesh := mesh_mismatch(primal, given):
             self.problems.append(f"{path}: {mesh}")
         else:
-            self._add(operand, given)
+            self._add(operand, _as_primal(given, primal))
 
     def _mismatch(self, primal: Any, given: Any, path: str) -> None:
         self.problems.append(f"{path}: expected {type_text(primal)}, not {type_text(given)}")
+
+
+def _as_primal(tangent: Any, primal: Any) -> Any:
+    """Make a JAX array of a tangent that fits; no weak one of a primal that is not.
+
+    A weak gradient would take on other dtypes where its primal does not.
+    """
+    if isinstance(tangent, (np.ndarray, np.generic)):
+        return jnp.asarray(tangent)
+    if getattr(tangent, "weak_type", False) and not primal.weak_type:
+        return jax.lax.convert_element_type(tangent, primal.dtype)
+    return tangent
 
 
 def add(first: Any, second: Any) -> Any:
@@ -323,6 +331,12 @@ def _explicit_spec(kind: Any) -> Any:
 def given_shape(value: Any) -> Any:
     """Return a tangent's shape; None for what has none."""
     return getattr(value.aval if isinstance(value, SymbolicZero) else value, "shape", None)
+
+
+def _is_zero_of(given: Any, primal: Any) -> bool:
+    """Tell whether a zero without an array is one of the primal's shape, and of no other dtype."""
+    kind = given.aval if isinstance(given, SymbolicZero) else given
+    return kind.shape == primal.shape and kind.dtype in (primal.dtype, jax.dtypes.float0)
 
 
 def _is_float0(value: Any) -> bool:
