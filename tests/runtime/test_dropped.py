@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 
 import flax.linen as nn
@@ -215,6 +216,13 @@ TRANSFORMS = {
 }
 
 
+# jax before 0.11 has no symbolic zeros in the remat of its new rule machinery
+NEW_MACHINERY = os.environ.get("JAX_CUSTOM_VJP3", "0") not in ("", "0")
+REMAT = jax.__version_info__ >= (0, 11) or not NEW_MACHINERY
+if not REMAT:
+    TRANSFORMS = {name: parts for name, parts in TRANSFORMS.items() if "remat" not in name}
+
+
 def variables_of(module, collection="memory"):
     variables = jax.tree.map(lambda a: a + 0.1, module.init(KEY, X))
     return variables["params"], variables[collection], X
@@ -254,7 +262,7 @@ def test_autodiff_through_a_loss_on_the_update(dropped, policy):
     """The default forward rule, one of its own, and with `optimize_remat`."""
     args = variables_of(dropped.plain.Recurrent())
     expected = jax.grad(state_loss(dropped.plain.Recurrent()), (0, 1, 2))(*args)
-    for wrap in (lambda f: f, jax.checkpoint):
+    for wrap in (lambda f: f, *([jax.checkpoint] if REMAT else [])):
         found = jax.grad(wrap(state_loss(dropped.lifted.Recurrent(policy))), (0, 1, 2))(*args)
         assert_same(found, expected, rtol=1e-4)
 
@@ -272,7 +280,7 @@ def test_nothing_is_dropped_silently(dropped, name):
         jax.eval_shape(derive(make(error), 0), *args)
 
 
-@pytest.mark.parametrize("kind", ["scan", "remat", "jit", "vmap"])
+@pytest.mark.parametrize("kind", ["scan", "jit", "vmap", *(["remat"] if REMAT else [])])
 def test_transforms_of_flax(dropped, kind):
     def build(module):
         if kind in ("remat", "jit"):
@@ -405,6 +413,8 @@ def test_options_of_jax(dropped, policy, wrap):
     def loss(scale, x):
         return dropped.lifted.scaled(scale, policy)(x).sum()
 
+    if policy == "symbolic" and wrap is jax.checkpoint and not REMAT:
+        wrap = jax.jit
     assert_same(jax.grad(wrap(loss), 1)(2.0, X), 2 * jnp.cos(X), rtol=1e-5)
     if policy == "error":
         for _ in range(2):  # a trace that JAX has kept raises again
@@ -432,7 +442,8 @@ def test_a_loss_on_an_update_with_optimize_remat(dropped):
 def test_a_warning_made_an_error_leaves_nothing_broken(dropped):
     args = variables_of(dropped.plain.Recurrent())
     step = jax.jit(plain_loss(dropped.lifted.Recurrent("strict")))
-    for derive in (jax.grad(step), jax.jit(jax.grad(step)), jax.grad(jax.checkpoint(step))):
+    remat = [jax.grad(jax.checkpoint(step))] if REMAT else []
+    for derive in (jax.grad(step), jax.jit(jax.grad(step)), *remat):
         for _ in range(2):
             with pytest.raises(vjpgen.DroppedTangentWarning):  # as pytest is configured
                 derive(*args)

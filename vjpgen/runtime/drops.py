@@ -151,7 +151,7 @@ def with_honest_tangents(
         )
 
     same.defjvp(rule, symbolic_zeros=True)
-    if shielded:
+    if shielded and outcome.updates:
         chosen = _shielded(split, outcome, places, chosen)
     outputs = list(outputs)
     for place, value in zip(places, same(split.operands, chosen), strict=True):

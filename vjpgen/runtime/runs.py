@@ -355,7 +355,7 @@ class Gate:
 
         def backward(_: None, cotangents: Sequence[Any]) -> tuple[Any, ...]:
             return tuple(
-                cotangent if key in self._open else None
+                cotangent if key in self._open else SymbolicZero.from_primal_value(cotangent)
                 for key, cotangent in zip(keys, cotangents, strict=True)
             )
 
