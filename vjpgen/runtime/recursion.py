@@ -19,6 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from flax.core.scope import Scope
 
 from vjpgen.runtime.rule import RULE, Rule
@@ -93,6 +94,8 @@ def _shape(value: Any, users: tuple[int, ...]) -> Any:
     """
     if value is None or isinstance(value, (bool, int, float, complex, str, bytes)):
         return value
+    if isinstance(value, (jax.Array, np.ndarray, np.generic)):
+        return "array"  # traced or not: in its own rules a function holds that run's arrays
     if id(value) in users:
         return "itself"
     if isinstance(value, types.FunctionType):

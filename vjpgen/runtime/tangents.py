@@ -335,7 +335,7 @@ def given_shape(value: Any) -> Any:
 
 def _is_zero_of(given: Any, primal: Any) -> bool:
     """Tell whether a zero without an array is one of the primal's shape, and of no other dtype."""
-    kind = given.aval if isinstance(given, SymbolicZero) else given
+    kind: Any = given.aval if isinstance(given, SymbolicZero) else given
     return kind.shape == primal.shape and kind.dtype in (primal.dtype, jax.dtypes.float0)
 
 
