@@ -40,7 +40,7 @@ def test_captured_through_wrappers(captures, kind):
     )
 
 
-@pytest.mark.parametrize("name", ["Outer", "Ambient"])
+@pytest.mark.parametrize("name", ["Outer", "HoldsModules", "Ambient"])
 def test_callables_and_ambient_modules(captures, name):
     plain, lifted = getattr(captures.plain, name)(), getattr(captures.lifted, name)()
     variables = plain.init(KEY, X)

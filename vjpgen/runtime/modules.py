@@ -159,21 +159,12 @@ class ModuleSet:
             arrays: the operands.
             flags: Flax's scope flags, in addition to the scopes' own.
             writable: False gives read-only modules without rngs.
-            revive: gives a constant anew for the modules built so far.
+            revive: gives a constant anew for the modules that are built.
         """
         copies = CounterCopies()
         roots = [build_scope(root, arrays, flags, copies, writable=writable) for root in self.roots]
         scopes = [descend(roots[index], path) for index, path in self.places]
-        modules: list[Any] = []
-        for entry, scope in zip(self.entries, scopes, strict=True):
-            if entry.attributes is None:
-                modules.append(entry.make(scope))
-                continue
-            constant = None if revive is None else functools.partial(revive, built=modules)
-            attributes = unpack(entry.attributes, arrays, modules.__getitem__, constant)
-            module = entry.make(parent=scope, **attributes)
-            object.__setattr__(module, "_state", entry.state.export())
-            modules.append(module)
+modules = _Building(self.entries, scopes, arrays, revive).all()
         repeats = [m for m, entry in zip(modules, self.entries, strict=True) if entry.has_set_up]
         return BuiltModules(roots, modules, repeats)
 
@@ -199,6 +190,38 @@ class ModuleSet:
         self._originals.clear()
         self._root_scopes.clear()
         self._index.clear()
+
+
+@dataclasses.dataclass
+class _Building:
+    """The modules of one run while they are built; each is built when it is first asked for.
+
+    A module's attributes can hold modules that were taken in later: captured ones.
+    """
+
+    entries: Sequence[BoundEntry]
+    scopes: Sequence[Scope]
+    arrays: Sequence[Any]
+    revive: Reviver | None
+    done: dict[int, Any] = dataclasses.field(default_factory=dict)
+
+    def all(self) -> list[Any]:
+        """Build what is not built yet; return all in order."""
+        return [self[index] for index in range(len(self.entries))]
+
+    def __getitem__(self, index: int) -> Any:
+        if index not in self.done:
+            self.done[index] = self._make(self.entries[index], self.scopes[index])
+        return self.done[index]
+
+    def _make(self, entry: BoundEntry, scope: Scope) -> Any:
+        if entry.attributes is None:
+            return entry.make(scope)
+        constant = None if self.revive is None else functools.partial(self.revive, built=self)
+        attributes = unpack(entry.attributes, self.arrays, self.__getitem__, constant)
+        module = entry.make(parent=scope, **attributes)
+        object.__setattr__(module, "_state", entry.state.export())
+        return module
 
 
 def _make_variable(collection: str, name: str, scope: Scope, *, unbox: bool) -> Variable[Any]:

@@ -65,6 +65,15 @@ class Outer(nn.Module):
         return Callback(lambda z: z / w)(x, lambda z: z * w)
 
 
+class HoldsModules(nn.Module):
+    """The field of a module is a function that has captured another module."""
+
+    @nn.compact
+    def __call__(self, x):
+        dense = nn.Dense(3)
+        return Callback(lambda z: dense(z))(x, nn.tanh)
+
+
 class Ambient(nn.Module):
     """A rule that makes submodules of the module around it, which is none of its arguments."""
 
