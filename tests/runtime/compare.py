@@ -27,7 +27,7 @@ def assert_same(actual: Any, expected: Any, rtol: float = 0.0) -> None:
             assert type(left) is type(right), where
             continue
         assert left.dtype == right.dtype, where
-        if rtol and left.dtype != jax.dtypes.float0:
+        if rtol and jnp.issubdtype(left.dtype, jnp.inexact):
             np.testing.assert_allclose(left, right, rtol=rtol, atol=rtol, err_msg=where)
         else:
             np.testing.assert_array_equal(left, right, err_msg=where)

@@ -164,7 +164,7 @@ class ModuleSet:
         copies = CounterCopies()
         roots = [build_scope(root, arrays, flags, copies, writable=writable) for root in self.roots]
         scopes = [descend(roots[index], path) for index, path in self.places]
-modules = _Building(self.entries, scopes, arrays, revive).all()
+        modules = _Building(self.entries, scopes, arrays, revive).all()
         repeats = [m for m, entry in zip(modules, self.entries, strict=True) if entry.has_set_up]
         return BuiltModules(roots, modules, repeats)
 
