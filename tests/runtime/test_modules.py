@@ -285,15 +285,19 @@ def test_interceptors(modules, name, wrap):
 
 
 def test_an_interceptor_sees_the_same_calls(modules):
+    """It may keep the modules that it sees in a list of its own."""
+
     def calls(module, variables):
-        seen = []
+        seen, kept = [], []
 
         def record(next_fun, args, kwargs, context):
+            kept.append(context.module)
             seen.append((type(context.module).__name__, context.method_name, context.module.path))
             return next_fun(*args, **kwargs)
 
         with nn.intercept_methods(record):
             jax.grad(lambda x: module.apply(variables, x).sum())(X)
+        assert len(kept) == len(seen)
         return seen
 
     plain, lifted = modules.plain.Recursive(), modules.lifted.Recursive()

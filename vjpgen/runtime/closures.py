@@ -43,6 +43,15 @@ class Captures:
     _arrays: dict[int, int] = dataclasses.field(default_factory=dict)
     _bound: dict[int, int] = dataclasses.field(default_factory=dict)
     _changed: set[int] = dataclasses.field(default_factory=set)
+    _observing: bool = False
+
+    def scan_observer(self, function: Any) -> frozenset[int]:
+        """Scan an interceptor; lists and dicts of modules, which it may fill, stay its own."""
+        self._observing = True
+        try:
+            return self.scan(function)
+        finally:
+            self._observing = False
 
     def scan(self, function: Any) -> frozenset[int]:
         """Find what a function, or any value, has captured; return the operands it reaches."""
@@ -104,6 +113,8 @@ class Captures:
             return
         if key in self._edges or not _may_hold_values(value):
             return
+        if self._observing and type(value) in (list, dict) and not _holds_tracer(value):
+            return
         self._kept[key] = value
         self._edges[key] = edges = []
         holder = value if isinstance(value, types.FunctionType) else user
@@ -132,10 +143,10 @@ class Captures:
 
 
 def holds_traced(function: Any) -> bool:
-    """Tell whether a function has captured a traced value or a bound module, however deep."""
+    """Tell whether an interceptor has captured a traced value or a bound module, however deep."""
     operands = Operands()
     modules = ModuleSet(operands)
-    Captures(operands, modules).scan(function)
+    Captures(operands, modules).scan_observer(function)
     return bool(modules.entries) or any(isinstance(array, Tracer) for array in operands.arrays)
 
 
@@ -266,7 +277,11 @@ def _is_plain_object(value: Any) -> bool:
         return False
     if isinstance(value, types.FunctionType) or not jax.tree_util.all_leaves([value]):
         return False
-    return any(isinstance(x, Tracer) for _, x in flatten(fields)[0])
+    return _holds_tracer(fields)
+
+
+def _holds_tracer(tree: Any) -> bool:
+    return any(isinstance(x, Tracer) for _, x in flatten(tree)[0])
 
 
 def _parts(value: Any) -> list[tuple[str, Any]]:

@@ -299,7 +299,7 @@ class Split:
         found: frozenset[int] = frozenset()
         for interceptor in self._context.interceptors:
             if holds_traced(interceptor):
-                found |= self._captures.scan(interceptor)
+                found |= self._captures.scan_observer(interceptor)
         return found
 
     def _take_ambient(self, needed: bool) -> Any:
