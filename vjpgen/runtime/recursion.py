@@ -29,12 +29,15 @@ _running: Any = jax.make_user_context(default_value=())
 
 
 def marks(rule: Rule, scopes: Sequence[Scope]) -> Mapping[str, Any]:
-    """Return the flags that make `rule` its primal on modules with these scopes."""
+    """Return the flags that make `rule` its primal on modules with these scopes.
+
+    The first scope alone is marked, a method's own: another module among the arguments, of the
+    same class perhaps, keeps its rule.
+    """
     if not scopes:
         return {}
     known = {mark for scope in scopes for mark in _marks_of(scope)}
-    name = _name(rule)
-    return {_FLAG: tuple(sorted(known | {_mark(name, scope) for scope in scopes}))}
+    return {_FLAG: tuple(sorted(known | {_mark(_name(rule), scopes[0])}))}
 
 
 def is_primal_call(rule: Rule, scopes: Sequence[Scope]) -> bool:
@@ -46,11 +49,8 @@ def is_primal_call(rule: Rule, scopes: Sequence[Scope]) -> bool:
     """
     if not scopes:
         return bool(_running.value) and _name(rule) in _running.value
-    marked = [scope for scope in scopes if _marks_of(scope)]
-    if not marked:
-        return False
-    name = _name(rule)
-    return any(_mark(name, scope) in _marks_of(scope) for scope in marked)
+    known = _marks_of(scopes[0])
+    return bool(known) and _mark(_name(rule), scopes[0]) in known
 
 
 @contextlib.contextmanager
