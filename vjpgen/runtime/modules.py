@@ -201,7 +201,7 @@ class _Building:
 
     entries: Sequence[BoundEntry]
     scopes: Sequence[Scope]
-    arrays: Sequence[Any]
+    arrays: Indexed
     revive: Reviver | None
     done: dict[int, Any] = dataclasses.field(default_factory=dict)
 
