@@ -229,7 +229,7 @@ class _Walk:
         if operand is None:
             return  # a constant: nothing is differentiated, whatever was returned is not needed
         primal = self.primals[operand]
-        if isinstance(given, (np.ndarray, np.generic)) and is_array(given):
+        if _is_numpy(given):
             # without 64-bit types NumPy's are narrower ones to JAX
             return self._leaf(handle, jnp.asarray(given), path)
         if given is None or isinstance(given, SymbolicZero) or _is_float0(given):
@@ -337,6 +337,10 @@ def _is_zero_of(given: Any, primal: Any) -> bool:
     """Tell whether a zero without an array is one of the primal's shape, and of no other dtype."""
     kind: Any = given.aval if isinstance(given, SymbolicZero) else given
     return kind.shape == primal.shape and kind.dtype in (primal.dtype, jax.dtypes.float0)
+
+
+def _is_numpy(value: Any) -> bool:
+    return isinstance(value, (np.ndarray, np.generic)) and is_array(value)
 
 
 def _is_float0(value: Any) -> bool:
