@@ -39,7 +39,10 @@ def custom_vjp(
 
     Args:
         fn: the function; its first argument is a module, a scope, or a pytree of either.
-        forward_fn: takes the arguments of `fn`, returns the output and the residuals.
+        forward_fn: takes the arguments of `fn`, returns the output and the residuals. Under
+            differentiation updates of variables are those that it makes, even where it calls a
+            module more often than `fn` does; where JAX traces `fn` first (under `jit`, `scan`,
+            `checkpoint`), `fn` settles which variables there are.
         backward_fn: takes the nondiff arguments, the residuals and the output's tangents; returns
             a tuple: the tangents of the variables, then one of each argument that is not nondiff,
             each of its primal's shape and dtype, or None for zero.
