@@ -78,6 +78,13 @@ def test_export(case):
     _check(export.export(jax.jit(_grad(case[0])))(PARAMS, STATS, X).call(PARAMS, STATS, X), case)
 
 
+def test_export_through_bytes(case):
+    """What is written and read again has its rule's gradient: it is written along."""
+    data = export.export(jax.jit(_loss(case[0])))(PARAMS, STATS, X).serialize(vjp_order=1)
+    loss = export.deserialize(data).call
+    _check(jax.jit(jax.value_and_grad(loss, (0, 1, 2), has_aux=True))(PARAMS, STATS, X), case)
+
+
 def test_export_for_any_batch(case):
     rows = jax.ShapeDtypeStruct(export.symbolic_shape("rows, 3"), X.dtype)
     step = export.export(jax.jit(_grad(case[0])))(PARAMS, STATS, rows)
