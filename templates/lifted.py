@@ -7,6 +7,8 @@ leaves out the arguments of `lift` that the annotation does not give. What it re
     parameters                     its parameters in the order of its signature, each by position
     _vjp                           the prefix, another one where the source uses it
     _vjp_run.fwd                   `_vjp_run.vjp` where the annotation gives no `fwd`
+    captured={}                    the values captured from enclosing functions by name; left out,
+                                   as in the comment above it, where there are none
     *_vjp_run.nondiff              left out where no argument is nondiff
                                    (in a class, the lifted function is a static method)
     the values of lift's keywords  what the annotation says
@@ -32,8 +34,8 @@ def function(parameters):
 
 
 def _vjp_lifted_function(_vjp, parameters):
-    # Split: everything traced becomes an explicit operand.
-    _vjp_split = _vjp.split(parameters)
+    # Split: everything traced becomes an explicit operand, captured values too.
+    _vjp_split = _vjp.split(parameters, captured={})
 
     def _vjp_primal(*_vjp_operands):
         with _vjp_split.primal(_vjp_operands) as _vjp_run:

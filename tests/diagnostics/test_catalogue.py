@@ -19,7 +19,7 @@ CODES = [
     *(f"VJP00{number}" for number in range(1, 10)),
     *("VJP101", "VJP102", "VJP103"),
     *(f"VJP20{number}" for number in range(1, 8)),
-    *("VJP301", "VJP302", "VJP303", "VJP304"),
+    *("VJP301", "VJP302", "VJP303", "VJP304", "VJP305"),
     *("VJP401", "VJP402", "VJP403"),
     *("VJP901", "VJP902", "VJP903", "VJP904"),
 ]
@@ -87,5 +87,5 @@ def test_the_good_example_has_none(entry: Entry, tmp_path: Path):
 
 
 def test_the_nearest_code():
-    assert nearest("vjp30") in {"VJP301", "VJP302", "VJP303", "VJP304"}
+    assert nearest("vjp30") in {"VJP301", "VJP302", "VJP303", "VJP304", "VJP305"}
     assert nearest("???") is None

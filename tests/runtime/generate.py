@@ -12,7 +12,8 @@ from vjpgen.compiler import Options, Siblings, compile_source
 SOURCES = Path(__file__).parent / "sources"
 
 
-def _load(path: Path, name: str) -> ModuleType:
+def load(path: Path, name: str) -> ModuleType:
+    """Import a file as a module of this name."""
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
@@ -36,6 +37,6 @@ def load_pair(name: str, folder: Path) -> SimpleNamespace:
     target = folder / f"{path.stem}_vjp.py"
     target.write_bytes(result.output)
     words = name.replace("/", "_")
-    plain = _load(path, f"vjpgen_plain_{words}")
-    lifted = _load(target, f"vjpgen_lifted_{words}")
+    plain = load(path, f"vjpgen_plain_{words}")
+    lifted = load(target, f"vjpgen_lifted_{words}")
     return SimpleNamespace(plain=plain, lifted=lifted, text=result.output)

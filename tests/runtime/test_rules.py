@@ -112,7 +112,7 @@ def test_captured_values(rules):
     for wrap in (lambda f: f, jax.jit):
         assert_same(run("autodiff", wrap), (expected, x_t), rtol=1e-5)
         assert_same(run("zero", wrap), (no_gain, dense), rtol=1e-5)
-        with pytest.warns(vjpgen.DroppedTangentWarning, match="'gain'.*'offset'|'gain'.*'table'"):
+        with pytest.warns(vjpgen.DroppedTangentWarning, match=r"'gain'.*'table\.offset'"):
             assert_same(run("strict", wrap), (no_gain, dense), rtol=1e-5)
         with pytest.raises(vjpgen.TangentError, match="captured value 'gain'"):
             run("error", wrap)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -25,12 +25,14 @@ class Facts:
         annotation: its annotation, read.
         node: its `def`.
         scope: the scope that it is defined in.
+        annotated: the facts of every annotated function of the file, by its `def`.
     """
 
     source: Source
     annotation: Annotation
     node: Definition
     scope: Scope
+    annotated: Mapping[Definition, Facts]
 
     @property
     def qualname(self) -> str:

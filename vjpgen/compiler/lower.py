@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from dataclasses import dataclass
 
+from vjpgen.compiler.captured import captured_names
 from vjpgen.compiler.facts import Facts
 from vjpgen.compiler.imports import Redirection
 from vjpgen.compiler.references import Reference
@@ -27,6 +28,7 @@ class Lowered:
         in_class: whether it stands in a class body.
         has_fwd: whether the annotation gives a forward rule.
         has_nondiff: whether any argument is nondiff.
+        captured: the captured values that it is given by name.
         arguments: what `lift` is given, by keyword, as expressions.
     """
 
@@ -36,6 +38,7 @@ class Lowered:
     in_class: bool
     has_fwd: bool
     has_nondiff: bool
+    captured: tuple[str, ...]
     arguments: dict[str, str]
 
 
@@ -48,6 +51,7 @@ def lower(facts: Facts, target: Target, options: Options, redirection: Redirecti
         in_class=facts.scope.is_class,
         has_fwd=facts.fwd is not None,
         has_nondiff=facts.has_nondiff,
+        captured=captured_names(facts),
         arguments=_arguments(facts, target, options, redirection),
     )
 

@@ -97,7 +97,10 @@ def facts_of(
         findings.extend(found)
         read.append((site.node, annotation))
     scopes = scopes_of(tree, {node for node, _ in read})
-    return [Facts(source, note, node, scopes[node]) for node, note in read], tuple(findings)
+    annotated: dict[Definition, Facts] = {}
+    for node, note in read:
+        annotated[node] = Facts(source, note, node, scopes[node], annotated)
+    return list(annotated.values()), tuple(findings)
 
 
 def _edits(

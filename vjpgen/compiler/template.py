@@ -9,10 +9,12 @@ from functools import cache
 from pathlib import Path
 
 from vjpgen.compiler.lower import Lowered
-from vjpgen.compiler.text import argument, bracketed
+from vjpgen.compiler.text import WIDTH, argument, bracketed, string
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _UNPACKING = "(parameters,) = "
+_CAPTURED = "captured={}"
+_CAPTURED_TOO = ", captured values too"
 _CALL = re.compile(r"(?P<head>[^()]*\()(?P<items>[^()]+)(?P<tail>\)[^()]*)")
 _KEYWORD = re.compile(r"(?P<key>\w+)=.*,")
 
@@ -86,12 +88,42 @@ def _function_line(line: str, lowered: Lowered, style: Style) -> list[str]:
     if text.startswith(_UNPACKING):
         return _unpacking(text.removeprefix(_UNPACKING), lowered, indent, style)
     match = _CALL.fullmatch(text)
-    if match is None or text.startswith("#"):
+    if text.startswith("#"):
+        return _comment(text, lowered, indent)
+    if match is None:
         return [indent + text]
     items: list[str] = []
     for item in match["items"].split(", "):
-        items += _slots(text, lowered) if item == "parameters" else [item]
-    return bracketed(match["head"], items, match["tail"], indent, style.unit)
+        if item == _CAPTURED:
+            items += _captured(lowered)
+        else:
+            items += _slots(text, lowered) if item == "parameters" else [item]
+    lines = bracketed(match["head"], items, match["tail"], indent, style.unit)
+    return [part for line in lines for part in _broken(line, style)]
+
+
+def _comment(text: str, lowered: Lowered, indent: str) -> list[str]:
+    if not lowered.captured:
+        text = text.replace(_CAPTURED_TOO, "")
+    if len(indent) + len(text) <= WIDTH or _CAPTURED_TOO not in text:
+        return [indent + text]
+    head, _, tail = text.partition(_CAPTURED_TOO)
+    return [f"{indent}{head},", f"{indent}# {_CAPTURED_TOO.removeprefix(', ')}{tail}"]
+
+
+def _captured(lowered: Lowered) -> list[str]:
+    """The argument that gives the captured values by name; none where nothing is captured."""
+    values = ", ".join(f"{string(name)}: {name}" for name in lowered.captured)
+    return [f"captured={{{values}}}"] if values else []
+
+
+def _broken(line: str, style: Style) -> list[str]:
+    """The lines of a line of its own that names captured values, if it is too long."""
+    text = line.strip()
+    if not text.startswith("captured={"):
+        return [line]
+    indent = line[: len(line) - len(line.lstrip())]
+    return argument("captured", text.removeprefix("captured=").rstrip(","), indent, style.unit)
 
 
 def _slots(text: str, lowered: Lowered) -> list[str]:

@@ -33,7 +33,7 @@ def bracketed(head: str, items: list[str], tail: str, indent: str, unit: str) ->
 
 
 def argument(keyword: str, value: str, indent: str, unit: str) -> list[str]:
-    """The lines of a call's argument `keyword=value,`; a long call is broken at its arguments."""
+    """The lines of a call's argument `keyword=value,`; a long value is broken at its items."""
     line = f"{indent}{keyword}={value},"
     if len(line) <= WIDTH:
         return [line]
@@ -53,6 +53,12 @@ def argument(keyword: str, value: str, indent: str, unit: str) -> list[str]:
     if isinstance(node, ast.Tuple) and node.elts:
         items = [render(item) for item in node.elts]
         return bracketed(f"{keyword}={prefix}(", items, "),", indent, unit)
+    if isinstance(node, ast.Dict) and node.values:
+        items = [
+            f"{render(key)}: {render(item)}" if key else f"**{render(item)}"
+            for key, item in zip(node.keys, node.values, strict=True)
+        ]
+        return bracketed(f"{keyword}={prefix}{{", items, "},", indent, unit)
     return [line]
 
 

@@ -1,30 +1,76 @@
 """Values that functions have captured, taken out and put back in as arguments.
 
 A rule may close over arrays of the function around it. `jax.custom_vjp` cannot see those, so a
-traced one would leak. Here they are found in the closures, become operands, and each run gets
-copies of the functions whose closure cells hold that run's values.
+traced one would leak. Here they are found in closures, defaults, containers and objects, become
+operands. What is kept of the functions is copies that hold stand-ins, so that nothing of the
+caller's trace outlives the call, nor is a variable seen that changes after it; each run gets copies
+whose closure cells hold that run's values.
+Where no copy can be made - a class that was made in a function, a function that hides what it
+captured - the original is changed for as long as the run takes.
+
+An array that is not traced stays where it is: nothing can differentiate or map it, and Python may
+branch on it.
 """
 
 from __future__ import annotations
 
-import copy
+import contextlib
 import dataclasses
 import dis
 import functools
 import types
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
-import numpy as np
-from flax.core.scope import Scope, Variable
 from flax.linen.module import Module
 from jax.core import Tracer
 
+from vjpgen.runtime.holders import (
+    KEEP,
+    cell_content,
+    class_attributes,
+    hides_values,
+    holder_of,
+    is_plain,
+    local_class,
+)
 from vjpgen.runtime.leaves import Constant, Indexed, Operands, Packed, flatten
 from vjpgen.runtime.modules import ModuleSet, bound_scope
-from vjpgen.runtime.rule import RULE
-from vjpgen.runtime.wrapping import wrap
+from vjpgen.runtime.rule import Rule
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Place:
+    """Where a value stands that is exchanged during a run: a cell's content, a class attribute."""
+
+    owner: Any
+    attribute: str
+    value: Any
+
+    def read(self) -> Any:
+        """Return what stands there now, as it would be set."""
+        if isinstance(self.owner, type):
+            return vars(self.owner)[self.attribute]
+        return cell_content(self.owner)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _StandIn:
+    """Stands for a captured value where only its place is kept."""
+
+    index: int
+    is_module: bool
+
+
+class _StandIns:
+    """Gives a stand-in for each operand, or for each module."""
+
+    def __init__(self, is_module: bool) -> None:
+        self._is_module = is_module
+
+    def __getitem__(self, index: int, /) -> Any:
+        return _StandIn(index, self._is_module)
 
 
 @dataclasses.dataclass
@@ -43,7 +89,18 @@ class Captures:
     _arrays: dict[int, int] = dataclasses.field(default_factory=dict)
     _bound: dict[int, int] = dataclasses.field(default_factory=dict)
     _changed: set[int] = dataclasses.field(default_factory=set)
+    _husks: dict[tuple[int, str], tuple[int, Any]] = dataclasses.field(default_factory=dict)
+    _hiding: bool = False
     _observing: bool = False
+    _places: list[_Place] = dataclasses.field(default_factory=list)
+    _shared: set[int] = dataclasses.field(default_factory=set)
+
+    def scan(self, function: Any) -> frozenset[int]:
+        """Find what a function, or any value, has captured; return the operands it reaches."""
+        if is_plain(function):
+            return frozenset()
+        self._visit(function, getattr(function, "__name__", type(function).__name__))
+        return self.reach(function)
 
     def scan_observer(self, function: Any) -> frozenset[int]:
         """Scan an interceptor; lists and dicts of modules, which it may fill, stay its own."""
@@ -52,13 +109,6 @@ class Captures:
             return self.scan(function)
         finally:
             self._observing = False
-
-    def scan(self, function: Any) -> frozenset[int]:
-        """Find what a function, or any value, has captured; return the operands it reaches."""
-        if not _may_hold_values(function):
-            return frozenset()
-        self._visit(function, "", None)
-        return self.reach(function)
 
     def scan_constants(self, trees: Sequence[Packed]) -> None:
         """Scan what is not traced in some packed trees and in the fields of all modules."""
@@ -69,69 +119,125 @@ class Captures:
         scanned = 0
         while scanned < len(self.modules.entries):  # a scan can find further modules
             constants = self.modules.constants(scanned)
+            classes = self.modules.classes(scanned)
             scanned = len(self.modules.entries)
             for constant in constants:
                 self.scan(constant)
+            for found in classes:
+                self._visit(found, found.__name__)
 
-    def settle(self) -> None:
-        """Mark all that holds, however deep, something to replace; after the last scan."""
-        self._changed = {*self._arrays, *self._bound}
-        grown = bool(self._changed)
+    def take(self, captured: Mapping[str, Any], rule: Rule) -> None:
+        """Take in what the compiler saw captured and a function hides, as one made in C does.
+
+        Args:
+            captured: the captured values, by name.
+            rule: the rule whose lifted function shares the variables that hold them.
+        """
+        if not self._hiding or not captured:
+            return
+        cells = rule.cells
+        husked = {key for key, _ in self._husks.values()}
+        for name, value in captured.items():
+            fields_only = id(value) in husked and id(value) not in self._kept
+            if not fields_only and is_traced(value):
+                self._visit(value, name)
+                self._exchange(cells[name], "cell_contents", value)
+
+    def seal(self) -> Callable[[Any], Any] | None:
+        """Keep, from here on, copies that hold stand-ins in place of what is of the caller's trace.
+
+        After the last scan.
+
+        Returns:
+            A function that gives for a scanned value what is kept of it, for `rebuild` to be
+            given; None where all values are kept as they are.
+        """
+        self._mark({*self._arrays, *self._bound, *(key for key, _ in self._husks)})
+        if not self._changed:
+            self.__init__(self.operands, self.modules)
+            return None
+        kept = _Rebuild(self, _StandIns(False), _StandIns(True), self._husks)
+        copies = {key: kept(self._kept[key]) for key in self._changed if key in self._edges}
+        places = [
+            dataclasses.replace(place, value=copies.get(id(place.value), kept(place.value)))
+            for place in self._places
+            if id(place.value) in self._changed
+        ]
+        originals, arrays = self._kept, self._arrays  # alive: no other value gets the id of one
+        self.__init__(self.operands, self.modules)
+        if any(isinstance(place.owner, types.CellType) for place in places):
+            self._arrays.update(arrays)  # whatever shares such a cell still finds them there
+            self._kept.update((key, originals[key]) for key in arrays)
+        for value in (*copies.values(), *(place.value for place in places)):
+            self._visit(value, "")
+        self._places = places
+        self._mark({*self._arrays, *self._bound})
+
+        def sealed(value: Any) -> Any:
+            return copies.get(id(value), value) if id(value) in originals else value
+
+        return sealed
+
+    def _mark(self, changed: set[int]) -> None:
+        """Mark all that holds, however deep, something to replace."""
+        self._changed = changed
+        grown = bool(changed)
         while grown:
             grown = False
             for key, parts in self._edges.items():
-                if key not in self._changed and any(part in self._changed for part in parts):
-                    self._changed.add(key)
+                if key not in changed and any(part in changed for part in parts):
+                    changed.add(key)
                     grown = True
-
-    def release(self) -> None:
-        """Let go of everything, where nothing has to be replaced."""
-        if not self._changed:
-            self._kept.clear()
-            self._edges.clear()
+        # whatever shares a cell that is exchanged sees the run's value there: it keeps that cell
+        self._shared = {id(place.owner) for place in self._places}
 
     def rebuild(self, function: Any, arrays: Indexed, built: Indexed) -> Any:
         """Return `function` with `arrays` and the modules `built` in place of what it captured."""
         if id(function) not in self._changed:
             return function
-        return _Rebuild(self, arrays, built).value(function)
+        return _Rebuild(self, arrays, built)(function)
 
-    def _visit(self, value: Any, name: str, user: types.FunctionType | None) -> None:
-        """Record one value; `user` is the function that holds it under `name`."""
-        key = id(value)
-        if isinstance(value, jax.Array):
-            if key not in self._arrays:
-                self._kept[key] = value
-                self._arrays[key] = self.operands.add(value, f"captured value {name!r}").index
+    @contextlib.contextmanager
+    def exchanged(self, arrays: Indexed, built: Indexed | None) -> Iterator[None]:
+        """Put a run's values where what holds them cannot be copied; afterwards, put them back.
+
+        Args:
+            arrays: the operands.
+            built: the modules; None where there are none: what needs one stays as it is.
+        """
+        if not self._places:
+            yield
             return
-        if bound_scope(value) is not None:
-            if not _reads_fields_only(value, name, user):
-                bound = self.modules.bind(value)
-                assert bound is not None
-                self._kept[key] = value
-                self._bound[key] = bound.index
-            return
-        if key in self._edges or not _may_hold_values(value):
-            return
-        if self._observing and type(value) in (list, dict) and not _holds_tracer(value):
-            return
-        self._kept[key] = value
-        self._edges[key] = edges = []
-        holder = value if isinstance(value, types.FunctionType) else user
-        for label, part in _parts(value):
-            edges.append(id(part))
-            self._visit(part, label or name, holder)
+        rebuild = _Rebuild(self, arrays, () if built is None else built)
+        places = [
+            place
+            for place in self._places
+            if built is not None or not self._reached(place.value, self._bound)
+        ]
+        before = [place.read() for place in places]
+        for place in places:
+            setattr(place.owner, place.attribute, rebuild(place.value))
+        try:
+            yield
+        finally:
+            for place, old in zip(places, before, strict=True):
+                setattr(place.owner, place.attribute, old)
+
+    @property
+    def everywhere(self) -> frozenset[int]:
+        """The operands that every run needs, whatever its function reaches."""
+        return frozenset(index for place in self._places for index in self.reach(place.value))
 
     def reach(self, value: Any) -> frozenset[int]:
         """Return the operands that a scanned value holds, however deep."""
-        return frozenset(self._arrays[key] for key in self._below(value) if key in self._arrays)
+        return frozenset(self._arrays[key] for key in self._reached(value, self._arrays))
 
     def holds_module(self, value: Any) -> bool:
         """Tell whether a scanned value holds a bound module, however deep."""
-        return bool(self._bound) and any(key in self._bound for key in self._below(value))
+        return bool(self._bound) and bool(self._reached(value, self._bound))
 
-    def _below(self, value: Any) -> set[int]:
-        """Return what a scanned value holds, itself included, by identity."""
+    def _reached(self, value: Any, wanted: Mapping[int, int]) -> set[int]:
+        """Return which of the values `wanted`, by identity, a scanned one holds."""
         seen: set[int] = set()
         todo = [id(value)]
         while todo:
@@ -139,27 +245,77 @@ class Captures:
             if key not in seen:
                 seen.add(key)
                 todo.extend(self._edges.get(key, ()))
-        return seen
+        return seen & wanted.keys()
 
+    def _visit(self, root: Any, name: str) -> None:
+        """Record a value and all that it holds."""
+        todo = [(root, name)]
+        while todo:
+            value, name = todo.pop()
+            key = id(value)
+            if key in self._kept:
+                continue
+            if isinstance(value, _StandIn):
+                self._kept[key] = value
+                (self._bound if value.is_module else self._arrays)[key] = value.index
+            elif isinstance(value, jax.Array):
+                if isinstance(value, Tracer):
+                    self._kept[key] = value
+                    label = f"captured value {name!r}"
+                    self._arrays[key] = self.operands.add(value, label).index
+            elif bound_scope(value) is not None:
+                bound = self.modules.bind(value)
+                assert bound is not None
+                self._kept[key] = value
+                self._bound[key] = bound.index
+            else:
+                todo += reversed(self._open(value, name))
 
-def holds_traced(function: Any) -> bool:
-    """Tell whether an interceptor has captured a traced value or a bound module, however deep."""
-    operands = Operands()
-    modules = ModuleSet(operands)
-    Captures(operands, modules).scan_observer(function)
-    return bool(modules.entries) or any(isinstance(array, Tracer) for array in operands.arrays)
+    def _open(self, value: Any, name: str) -> list[tuple[Any, str]]:
+        """Record what a value holds directly; return that."""
+        key = id(value)
+        parts: list[tuple[Any, str]] = []
+        made = local_class(value)
+        if made is not None and id(made) not in self._kept:
+            self._kept[id(made)] = made
+            for owner, attribute, content in class_attributes(made):
+                parts.append((content, attribute))
+                self._exchange(owner, attribute, content)
+        holder = holder_of(value)
+        self._hiding = self._hiding or hides_values(value, holder)
+        if holder is None or (self._observing and type(value) in (list, dict) and _is_own(value)):
+            return parts
+        self._kept[key] = value
+        self._edges[key] = edges = []
+        for label, part in holder.parts(value, name):
+            if is_plain(part) and not isinstance(part, type):
+                continue
+            if isinstance(value, types.FunctionType) and isinstance(part, Module):
+                husk = _husk(part, label, value)
+                if husk is not None:
+                    self._husks[key, label] = id(part), husk
+                    continue
+            edges.append(id(part))
+            parts.append((part, label))
+        return parts
+
+    def _exchange(self, owner: Any, attribute: str, value: Any) -> None:
+        self._kept.setdefault(id(owner), owner)
+        self._places.append(_Place(owner, attribute, value))
 
 
 @dataclasses.dataclass
 class _Rebuild:
-    """One rebuilding of captured values; functions that capture each other stay linked."""
+    """One rebuilding of captured values; those that hold each other stay linked."""
 
     captures: Captures
     arrays: Indexed
     built: Indexed
+    husks: Mapping[tuple[int, str], tuple[int, Any]] = dataclasses.field(default_factory=dict)
     done: dict[int, Any] = dataclasses.field(default_factory=dict)
+    _making: list[int] = dataclasses.field(default_factory=list)
 
-    def value(self, value: Any) -> Any:
+    def __call__(self, value: Any) -> Any:
         key = id(value)
         captures = self.captures
         if key not in captures._changed:
@@ -169,169 +325,81 @@ class _Rebuild:
         if key in captures._bound:
             return self.built[captures._bound[key]]
         if key not in self.done:
-            self._make(key, value)
+            holder = holder_of(value)
+            assert holder is not None
+            self._making.append(key)
+            self.done[key] = holder.make(value, self)
+            self._making.pop()
         return self.done[key]
 
-    def _make(self, key: int, value: Any) -> None:
-        rule = getattr(value, RULE, None)
-        if rule is not None and isinstance(value, types.FunctionType):
-            self.done[key] = rule.rebuilt(
-                wrap, lambda new: self.done.__setitem__(key, new), self.value
-            )
-        elif isinstance(value, types.FunctionType):
-            self._function(key, value)
-        elif isinstance(value, types.MethodType):
-            self.done[key] = types.MethodType(
-                self.value(value.__func__), self.value(value.__self__)
-            )
-        elif isinstance(value, functools.partial):
-            self.done[key] = type(value)(
-                self.value(value.func),
-                *[self.value(item) for item in value.args],
-                **{name: self.value(item) for name, item in value.keywords.items()},
-            )
-        elif _is_jitted(value):
-            self.done[key] = self.value(value.__wrapped__)  # jit is transparent inside a trace
-        elif _is_plain_object(value):
-            self.done[key] = twin = copy.copy(value)
-            for name, item in vars(value).items():
-                object.__setattr__(twin, name, self.value(item))
-        elif type(value) is list:
-            self.done[key] = twin = []
-            twin.extend(self.value(item) for item in value)
-        elif type(value) is dict:
-            self.done[key] = twin = {}
-            twin.update((name, self.value(item)) for name, item in value.items())
-        else:
-            self.done[key] = jax.tree_util.tree_map(self.value, value)
+    def changes(self, value: Any) -> bool:
+        return id(value) in self.captures._changed
 
-    def _function(self, key: int, function: types.FunctionType) -> None:
-        cells = []
-        fresh: list[tuple[types.CellType, Any]] = []
-        for cell in function.__closure__ or ():
-            content = _content(cell)
-            if id(content) in self.captures._changed:
-                new = types.CellType()
-                fresh.append((new, content))
-                cells.append(new)
-            else:
-                cells.append(cell)
-        twin = types.FunctionType(
-            function.__code__,
-            function.__globals__,
-            function.__name__,
-            None,
-            tuple(cells) if function.__closure__ is not None else None,
-        )
-        self.done[key] = twin
-        twin.__dict__.update(function.__dict__)
-        twin.__qualname__ = function.__qualname__
-        twin.__module__ = function.__module__
-        twin.__doc__ = function.__doc__
-        twin.__annotations__ = function.__annotations__
-        for cell, content in fresh:
-            cell.cell_contents = self.value(content)
-        if function.__defaults__:
-            twin.__defaults__ = tuple(self.value(item) for item in function.__defaults__)
-        if function.__kwdefaults__:
-            twin.__kwdefaults__ = {
-                name: self.value(item) for name, item in function.__kwdefaults__.items()
-            }
+    def cell(self, function: types.FunctionType, name: str, cell: types.CellType) -> Any:
+        husk = self.husks.get((id(function), name))
+        if husk is not None:
+            return husk[1]
+        content = cell_content(cell)
+        return content if id(cell) not in self.captures._shared and self.changes(content) else KEEP
+
+    def announce(self, new: Any) -> None:
+        self.done[self._making[-1]] = new
 
 
-_EMPTY = object()
-_PLAIN = (str, bytes, int, float, complex, type, types.ModuleType, np.ndarray, np.generic)
-_LIBRARIES = ("jax", "jaxlib", "flax", "numpy")
-_jitted = jax.jit(lambda: None)
+def is_traced(root: Any) -> bool:
+    """Tell whether a value is or holds, however deep, something of a trace."""
+    seen: dict[int, Any] = {}
+    todo = [root]
+    while todo:
+        value = todo.pop()
+        if isinstance(value, Tracer) or bound_scope(value) is not None:
+            return True
+        if id(value) in seen or is_plain(value) or isinstance(value, jax.Array):
+            continue
+        seen[id(value)] = value
+        holder = holder_of(value)
+        if holder is not None:
+            todo += [part for _, part in holder.parts(value, "")]
+    return False
 
 
-def _content(cell: types.CellType) -> Any:
-    try:
-        return cell.cell_contents
-    except ValueError:  # not bound yet
-        return _EMPTY
+def _is_own(items: Any) -> bool:
+    """Tell whether a list or dict holds nothing traced, though perhaps modules."""
+    return not any(isinstance(leaf, Tracer) for _, leaf in flatten(items)[0])
 
 
-def _may_hold_values(value: Any) -> bool:
-    if value is None or isinstance(value, _PLAIN):
-        return False
-    if isinstance(value, types.FunctionType):
-        return bool(value.__closure__ or value.__defaults__ or value.__kwdefaults__)
-    if isinstance(value, (types.MethodType, functools.partial)) or _is_jitted(value):
-        return True
-    if type(value) in (list, dict):
-        return bool(value)
-    return _is_plain_object(value) or not jax.tree_util.all_leaves([value])
+def _husk(module: Module, name: str, user: types.FunctionType) -> Any:
+    """Return a module with the plain fields alone, as `self.features`, that a function reads.
 
-
-def _is_jitted(value: Any) -> bool:
-    return type(value) is type(_jitted) and hasattr(value, "__wrapped__")
-
-
-def _is_plain_object(value: Any) -> bool:
-    """Tell an object of the user's that holds a tracer; one without is left as it is."""
-    if isinstance(value, (Module, Scope, Variable)) or callable(getattr(value, "lower", None)):
-        return False
-    fields = getattr(value, "__dict__", None)
-    if type(fields) is not dict or type(value).__module__.partition(".")[0] in _LIBRARIES:
-        return False
-    if isinstance(value, types.FunctionType) or not jax.tree_util.all_leaves([value]):
-        return False
-    return _holds_tracer(fields)
-
-
-def _holds_tracer(tree: Any) -> bool:
-    return any(isinstance(x, Tracer) for _, x in flatten(tree)[0])
-
-
-def _parts(value: Any) -> list[tuple[str, Any]]:
-    rule = getattr(value, RULE, None)
-    if rule is not None and isinstance(value, types.FunctionType):
-        return [("", part) for part in rule.functions()]
-    if isinstance(value, types.FunctionType):
-        cells = zip(value.__code__.co_freevars, value.__closure__ or (), strict=True)
-        parts = [(name, _content(cell)) for name, cell in cells]
-        parts += [("", item) for item in value.__defaults__ or ()]
-        return parts + list((value.__kwdefaults__ or {}).items())
-    if isinstance(value, types.MethodType):
-        return [("", value.__func__), (value.__name__, value.__self__)]
-    if isinstance(value, functools.partial):
-        return [("", value.func), *(("", a) for a in value.args), *value.keywords.items()]
-    if _is_jitted(value):
-        return [("", value.__wrapped__)]
-    if _is_plain_object(value):
-        return list(vars(value).items())
-    if type(value) is dict:
-        return [("", item) for item in value.values()]
-    if type(value) is list:
-        return [("", item) for item in value]
-    return [("", leaf) for _, leaf in flatten(value)[0]]
-
-
-def _reads_fields_only(value: Any, name: str, user: types.FunctionType | None) -> bool:
-    """Tell whether a function uses a captured module only for plain fields, as `self.features`.
-
-    Such a module needs no lifting: nothing of its scope is touched.
+    None where the function uses more of the module than that. A husk needs no lifting: nothing of
+    the scope is touched.
     """
-    if not isinstance(value, Module) or user is None or isinstance(value, Variable):
-        return False
-    fields = value.__dataclass_fields__
-    plain = {
-        field
-        for field in fields
-        if field not in ("parent", "name") and _is_plain(getattr(value, field, None))
-    }
-    return _loads_only(user.__code__, name, plain)
+    if bound_scope(module) is None:
+        return None
+    read = _attributes_read(user.__code__, name)
+    if read is None:
+        return None
+    fields = module.__dataclass_fields__.keys() - {"parent", "name"}
+    husk = object.__new__(type(module))
+    for field in read:
+        value = getattr(module, field, None)
+        if field not in fields or _holds_array(value):
+            return None
+        object.__setattr__(husk, field, value)
+    return husk
 
 
-def _is_plain(value: Any) -> bool:
-    return not any(isinstance(x, (jax.Array, Module, Variable)) for _, x in flatten(value)[0])
+def _holds_array(field: Any) -> bool:
+    found = (isinstance(x, jax.Array) for x in jax.tree_util.tree_leaves(field))
+    return is_traced(field) or any(found)
 
 
-def _loads_only(code: types.CodeType, name: str, attributes: set[str]) -> bool:
-    """Tell whether `code` uses the captured `name` only to read one of `attributes`."""
+@functools.lru_cache(maxsize=4096)
+def _attributes_read(code: types.CodeType, name: str) -> frozenset[str] | None:
+    """The attributes of a captured name that code reads; None where it uses it in other ways."""
     if name not in code.co_freevars:
-        return False
+        return None
+    found: set[str] = set()
     steps = [step for step in dis.get_instructions(code) if step.opname != "CACHE"]
     for step, following in zip(steps, [*steps[1:], None], strict=True):
         if step.argval != name or step.opname in ("COPY_FREE_VARS", "MAKE_CELL"):
@@ -339,11 +407,14 @@ def _loads_only(code: types.CodeType, name: str, attributes: set[str]) -> bool:
         if step.opname == "LOAD_CLOSURE" or step.opname == "LOAD_FAST":
             continue  # handed on to a function inside, which is looked at below
         if step.opname != "LOAD_DEREF" or following is None:
-            return False
-        if (
-            following.opname not in ("LOAD_ATTR", "LOAD_METHOD")
-            or following.argval not in attributes
-        ):
-            return False
-    inner = [c for c in code.co_consts if isinstance(c, types.CodeType) and name in c.co_freevars]
-    return all(_loads_only(c, name, attributes) for c in inner)
+            return None
+        if following.opname not in ("LOAD_ATTR", "LOAD_METHOD"):
+            return None
+        found.add(following.argval)
+    for inner in code.co_consts:
+        if isinstance(inner, types.CodeType) and name in inner.co_freevars:
+            read = _attributes_read(inner, name)
+            if read is None:
+                return None
+            found |= read
+    return frozenset(found)

@@ -40,6 +40,11 @@ class DynamicContext:
         """Return the context at the moment."""
         return DynamicContext(_interceptors(), _capture_filter(), nn.get_logical_axis_rules())
 
+    def sealed(self, seal: Callable[[Any], Any]) -> DynamicContext:
+        """Return the context with what `seal` gives for each interceptor."""
+        interceptors = tuple(seal(interceptor) for interceptor in self.interceptors)
+        return dataclasses.replace(self, interceptors=interceptors)
+
     @contextlib.contextmanager
     def entered(self, rebuild: Callable[[Any], Any]) -> Iterator[None]:
         """Put this context in the place of the one that there is.

@@ -178,3 +178,12 @@ def unpack(
             assert bound is not None
             leaves.append(bound(entry.index))
     return jax.tree_util.tree_unflatten(packed.structure, leaves)
+
+
+def sealed_constants(packed: Packed, sealed: Callable[[Any], Any]) -> Packed:
+    """Return a packed tree with what `sealed` gives for each constant."""
+    entries = [
+        Constant(sealed(entry.value)) if isinstance(entry, Constant) else entry
+        for entry in packed.entries
+    ]
+    return Packed(packed.structure, tuple(entries))

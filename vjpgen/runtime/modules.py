@@ -17,7 +17,17 @@ from flax.core.scope import Scope, Variable, is_filter_empty
 from flax.linen import module as linen_module
 from flax.linen.module import Module, SetupState, wrap_method_once
 
-from vjpgen.runtime.leaves import Bound, Constant, Indexed, Operands, Packed, flatten, pack, unpack
+from vjpgen.runtime.leaves import (
+    Bound,
+    Constant,
+    Indexed,
+    Operands,
+    Packed,
+    flatten,
+    pack,
+    sealed_constants,
+    unpack,
+)
 from vjpgen.runtime.scopes import (
     CounterCopies,
     SplitScope,
@@ -144,6 +154,19 @@ class ModuleSet:
         for root in self.roots:
             map_skeleton(found.append, root.variables)
         return found
+
+    def classes(self, start: int) -> list[type]:
+        """Return the classes of all modules from the `start`-th on."""
+        return [entry.make for entry in self.entries[start:] if isinstance(entry.make, type)]
+
+    def seal(self, sealed: Callable[[Any], Any]) -> None:
+        """Keep, of the untraced values in the attributes of modules, what `sealed` gives."""
+        self.entries = [
+            entry
+            if entry.attributes is None
+            else dataclasses.replace(entry, attributes=sealed_constants(entry.attributes, sealed))
+            for entry in self.entries
+        ]
 
     def build(
         self,

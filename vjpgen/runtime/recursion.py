@@ -37,7 +37,7 @@ def marks(rule: Rule, scopes: Sequence[Scope]) -> Mapping[str, Any]:
     if not scopes:
         return {}
     known = {mark for scope in scopes for mark in _marks_of(scope)}
-    return {_FLAG: tuple(sorted(known | {_mark(_name(rule), scopes[0])}))}
+    return {_FLAG: tuple(sorted(known | {_mark(name_of(rule), scopes[0])}))}
 
 
 def is_primal_call(rule: Rule, scopes: Sequence[Scope]) -> bool:
@@ -48,9 +48,9 @@ def is_primal_call(rule: Rule, scopes: Sequence[Scope]) -> bool:
         scopes: the scopes of the modules among the arguments.
     """
     if not scopes:
-        return bool(_running.value) and _name(rule) in _running.value
+        return bool(_running.value) and name_of(rule) in _running.value
     known = _marks_of(scopes[0])
-    return bool(known) and _mark(_name(rule), scopes[0]) in known
+    return bool(known) and _mark(name_of(rule), scopes[0]) in known
 
 
 @contextlib.contextmanager
@@ -59,7 +59,7 @@ def own_rules_of(rule: Rule, marked: bool) -> Iterator[None]:
     if marked:
         yield
         return
-    running, name = _running.value or (), _name(rule)
+    running, name = _running.value or (), name_of(rule)
     if name in running:
         yield
         return
@@ -76,8 +76,10 @@ def _mark(name: str, scope: Scope) -> str:
     return f"{name}|{'/'.join(scope.path)}"
 
 
-def _name(rule: Rule) -> str:
+def name_of(rule: Rule) -> str:
     """Name a rule's function: by its key and, where it has captured something, by that."""
+    if rule.identity is not None:
+        return rule.identity
     if not getattr(rule.primal, "__closure__", None):
         return rule.key
     return f"{rule.key}#{hash(_shape(rule.primal, ()))}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import sys
+import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -32,6 +33,17 @@ class Form:
 def _is_default(parameter: inspect.Parameter, slot: Any) -> bool:
     """Tell whether a slot still holds its default, which no trace has replaced."""
     return slot is parameter.default
+
+
+def rebuilt_defaults(
+    signature: inspect.Signature, rebuild: Callable[[Any], Any]
+) -> inspect.Signature:
+    """Return a signature with rebuilt defaults."""
+    parameters = list(signature.parameters.values())
+    rebuilt = [(p, rebuild(p.default)) for p in parameters]
+    if all(default is p.default for p, default in rebuilt):
+        return signature
+    return signature.replace(parameters=[p.replace(default=default) for p, default in rebuilt])
 
 
 def _is_open(signature: inspect.Signature) -> bool:
@@ -73,6 +85,8 @@ class Rule:
         example: gives a function that returns example arguments.
         defaults_have_slots: False leaves arguments that a call leaves to their defaults out of
             the forward rule and the tangents, as Flax does.
+        identity: the name that the function goes by inside its own rules, where `primal` cannot
+            tell it any more.
     """
 
     primal: Callable[..., Any]
@@ -93,11 +107,21 @@ class Rule:
     claims: Mapping[str, bool | tuple[str, ...]]
     example: Callable[[], Callable[..., Any]] | str | None
     defaults_have_slots: bool = True
+    identity: str | None = None
 
     @property
     def title(self) -> str:
         """The name and place that every message begins with."""
         return f"{self.name} ({self.at})" if self.at else self.name
+
+    @property
+    def cells(self) -> Mapping[str, types.CellType]:
+        """The variables of functions around that the lifted function reads."""
+        lifted = inspect.unwrap(getattr(self.lifted, "__func__", self.lifted))
+        code = getattr(lifted, "__code__", None)
+        if code is None:
+            return {}
+        return dict(zip(code.co_freevars, lifted.__closure__ or (), strict=True))
 
     def for_call(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Rule:
         """Return the rule of one call, with the parameters that get a slot in it.
@@ -252,5 +276,9 @@ class Rule:
             for name in ("primal", "lifted", "forward", "backward")
             if callable(part := getattr(self, name))
         }
+        function.__wrapped__ = parts["primal"]
+        parts["signature"] = rebuilt_defaults(self.signature, rebuild)
+        if self.own_signature is not None:
+            parts["own_signature"] = rebuilt_defaults(self.own_signature, rebuild)
         function.__dict__[RULE] = dataclasses.replace(self, **parts)
         return function

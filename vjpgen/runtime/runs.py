@@ -299,9 +299,7 @@ class ForwardRun(PrimalRun):
         split = self._split
         kept = Operands()
         packed = pack(with_snapshots(residuals), kept, "residual")
-        wanted: set[int] = {*split.intercepting}
-        if split._backward is not None:
-            wanted |= split._backward.captured
+        wanted = {*split.kept}
         for nondiff in split.nondiff:
             wanted |= split.operands_of(nondiff)
         if split.nondiff_holds_modules:

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 
 from vjpgen.runtime.closures import Captures
-from vjpgen.runtime.leaves import Operands, Packed, pack, unpack
+from vjpgen.runtime.leaves import Operands, Packed, pack, sealed_constants, unpack
 from vjpgen.runtime.modules import ModuleSet, bound_scope
 
 
@@ -40,10 +40,12 @@ class Snapshot:
         packed = pack(tree, operands, "", modules.bind)
         captures = Captures(operands, modules)
         captures.scan_constants([packed])
-        captures.settle()
+        sealed = captures.seal()
+        if sealed is not None:
+            packed = sealed_constants(packed, sealed)
+            modules.seal(sealed)
         modules.split()
         modules.release()
-        captures.release()
         return Snapshot(tuple(operands.arrays), _Taken(modules, packed, captures))
 
     def module(self, flags: Mapping[str, Any] | None = None) -> Any:

@@ -17,7 +17,7 @@ import jax
 from flax.core.scope import in_filter, is_filter_empty
 
 from vjpgen.runtime import drops
-from vjpgen.runtime.closures import Captures, holds_traced
+from vjpgen.runtime.closures import Captures
 from vjpgen.runtime.contexts import DynamicContext, is_observed
 from vjpgen.runtime.forward_mode import forward_mode_error, is_forward_mode
 from vjpgen.runtime.leaves import (
@@ -30,6 +30,7 @@ from vjpgen.runtime.leaves import (
     is_array,
     is_differentiable,
     pack,
+    sealed_constants,
     unpack,
 )
 from vjpgen.runtime.liveness import as_analysed, depends_on, perturbed_by
@@ -44,8 +45,8 @@ from vjpgen.runtime.modules import (
     unwrap_handler,
 )
 from vjpgen.runtime.outcomes import Outcome, Saved, type_of
-from vjpgen.runtime.recursion import marks, own_rules_of
-from vjpgen.runtime.rule import Form, Rule, Slots
+from vjpgen.runtime.recursion import marks, name_of, own_rules_of
+from vjpgen.runtime.rule import Form, Rule, Slots, rebuilt_defaults
 from vjpgen.runtime.runs import GONE, BackwardRun, ForwardRun, Gate, PrimalRun, TrialRun
 from vjpgen.runtime.scopes import map_skeleton, unpack_skeleton
 from vjpgen.runtime.tangents import Handle, Slot, Variables, handles
@@ -60,6 +61,19 @@ class RuleFunction:
     captured: frozenset[int]
 
 
+def _sealed_rule(
+    function: RuleFunction | None, sealed: Callable[[Any], Any]
+) -> RuleFunction | None:
+    if function is None:
+        return None
+    return dataclasses.replace(function, function=sealed(function.function))
+
+
+def _over() -> Any:
+    """Stands for what only the beginning of a call needs."""
+    raise AssertionError("the rule has been looked up already")
+
+
 class Split:
     """One call of a lifted function, split into operands and plain Python.
 
@@ -68,9 +82,17 @@ class Split:
         slots: the arguments, one for each parameter.
         form: how the function was called.
         with_ambient: whether the rule makes modules in the module around it.
+        captured: captured values by name, as far as the compiler saw them.
     """
 
-    def __init__(self, rule: Rule, slots: Slots, form: Form, with_ambient: bool) -> None:
+    def __init__(
+        self,
+        rule: Rule,
+        slots: Slots,
+        form: Form,
+        with_ambient: bool,
+        captured: Mapping[str, Any] | None = None,
+    ) -> None:
         self.rule = rule = as_analysed(rule)
         self.form = form
         self._operands = Operands()
@@ -89,7 +111,8 @@ class Split:
         self.observed = bool(slots) and is_observed(rule.primal, slots[0])
         self.intercepting = self._scan_interceptors()
         self._captures.scan_constants(self._slots)
-        self._captures.settle()
+        self._captures.take(captured or {}, rule)
+        self._seal()
         self._modules.split()
         self.slots = self._slot_trees()
         self._slotted = {handle.operand for slot in self.slots for handle in handles(slot.expected)}
@@ -148,7 +171,11 @@ class Split:
         """Run the backward rule on what the forward run saved and the outputs' cotangents."""
         run = BackwardRun(self, saved, cotangents)
         rebuild = functools.partial(self.rebuild, operands=run.restored(), built=GONE)
-        with own_rules_of(self.rule, bool(self._marks)), self._context.entered(rebuild):
+        with (
+            own_rules_of(self.rule, bool(self._marks)),
+            self._context.entered(rebuild),
+            self._captures.exchanged(run.restored(), None),
+        ):
             yield run
 
     def merge(self, outputs: Sequence[Any]) -> tuple[Any, Any]:
@@ -177,7 +204,6 @@ class Split:
         """
         self._modules.publish(*state)
         self._modules.release()
-        self._captures.release()
         self._operands.arrays.clear()
 
     # -- what the call can differentiate -----------------------------------------------------
@@ -295,12 +321,32 @@ class Split:
         return RuleFunction(function, method, self._captures.scan(function))
 
     def _scan_interceptors(self) -> frozenset[int]:
-        """Find what interceptors have captured, where it is traced; return the operands."""
+        """Find what interceptors have captured; return the operands."""
         found: frozenset[int] = frozenset()
         for interceptor in self._context.interceptors:
-            if holds_traced(interceptor):
-                found |= self._captures.scan_observer(interceptor)
+            found |= self._captures.scan_observer(interceptor)
         return found
+
+    def _seal(self) -> None:
+        """Keep nothing of the caller's trace in functions and other untraced values."""
+        sealed = self._captures.seal()
+        if sealed is None:
+            return
+        self._slots = [sealed_constants(slot, sealed) for slot in self._slots]
+        self._modules.seal(sealed)
+        self._context = self._context.sealed(sealed)
+        self._forward = _sealed_rule(self._forward, sealed)
+        self._backward = _sealed_rule(self._backward, sealed)
+        self.rule = dataclasses.replace(
+            self.rule,
+            primal=sealed(self.rule.primal),
+            lifted=_over,
+            forward=None if self.rule.forward is None else _over,
+            backward=_over,
+            signature=rebuilt_defaults(self.rule.signature, sealed),
+            example=None,
+            identity=name_of(self.rule),
+        )
 
     def _take_ambient(self, needed: bool) -> Any:
         """Return the reference of the module around the call; a guard where it was not given."""
@@ -321,7 +367,11 @@ class Split:
             outer = built.modules[outer.index]
         rebuild = functools.partial(self.rebuild, operands=operands, built=built.modules)
         try:
-            with ambient(outer), self._context.entered(rebuild):
+            with (
+                ambient(outer),
+                self._context.entered(rebuild),
+                self._captures.exchanged(operands, built.modules),
+            ):
                 built.repeat_setups()
                 yield built
         finally:
@@ -347,6 +397,12 @@ class Split:
         """Build the modules as they were in the call, read-only and without rngs."""
         revive = functools.partial(self._captures.rebuild, arrays=operands)
         return self._modules.build(operands, flags or {}, writable=False, revive=revive)
+
+    @property
+    def kept(self) -> frozenset[int]:
+        """The captured operands that the backward run needs."""
+        reached = self._backward.captured if self._backward is not None else frozenset()
+        return reached | self.intercepting | self._captures.everywhere
 
     def operands_of(self, packed: Packed) -> set[int]:
         """Return the operands of a packed tree, those that its constants hold included."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flax.core.scope import Scope
@@ -25,11 +25,18 @@ class LiftedCall:
         self._rule = rule
         self._form = form
 
-    def split(self, *slots: Any) -> Any:
-        """Split the call's arguments, one a parameter; returns a `splitting.Split`."""
+    def split(self, *slots: Any, captured: Mapping[str, Any] | None = None) -> Any:
+        """Split the call's arguments; returns a `splitting.Split`.
+
+        Args:
+            slots: the arguments, one a parameter.
+            captured: what the function and its rules take from functions around them, by name,
+                as far as the compiler saw it.
+        """
         from vjpgen.runtime.splitting import Split  # it rebuilds lifted functions: it needs `wrap`
 
-        return Split(self._rule, slots, self._form, self._rule.key in _needing_ambient)
+        ambient = self._rule.key in _needing_ambient
+        return Split(self._rule, slots, self._form, ambient, captured)
 
 
 def wrap(rule: Rule) -> Any:

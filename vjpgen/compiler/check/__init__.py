@@ -19,6 +19,7 @@ from vjpgen.compiler.check.order import check_order
 from vjpgen.compiler.check.residuals import check_residuals
 from vjpgen.compiler.check.returns import check_bwd_returns, check_fwd_returns
 from vjpgen.compiler.check.signatures import check_bwd, check_fwd
+from vjpgen.compiler.check.writes import check_writes
 from vjpgen.compiler.facts import Facts
 from vjpgen.compiler.targets import Target
 from vjpgen.diagnostics import Diagnostic
@@ -31,6 +32,7 @@ def check(facts: Facts, target: Target) -> Iterator[Diagnostic]:
     yield from check_other_rules(facts)
     yield from check_names(facts)
     yield from check_order(facts)
+    yield from check_writes(facts)
     if unfit or not facts.annotation.sound:
         return
     nondiff = list(check_nondiff(facts, target))

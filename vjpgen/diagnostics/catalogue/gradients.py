@@ -150,4 +150,43 @@ def scale(x):
         severity=Severity.WARNING,
         default=False,
     ),
+    Entry(
+        "VJP305",
+        "a rule writes a variable of an enclosing function",
+        "What a rule takes from the functions around it becomes an argument of the lifted "
+        "function, so a variable that it binds anew, by `nonlocal`, would change in a copy alone; "
+        "and what it writes is a value of the trace, which nothing outside may use. Return the "
+        "value as an output, a residual or a tangent, or keep it in a variable of a module. This "
+        "holds for the primal, for `fwd`, for `bwd` and for local functions that they use; a "
+        "variable of a function inside the rule may be written.",
+        bad="""\
+def loss(x):
+    largest = None
+
+    def clip_bwd(vjp_fn, y_t):
+        nonlocal largest
+        largest = abs(y_t).max()
+        return vjp_fn(y_t.clip(-1, 1))
+
+    # custom-vjp: bwd=clip_bwd
+    def clip(x):
+        return 2 * x
+
+    return clip(x).sum(), largest
+""",
+        good="""\
+def loss(x, largest):
+    def clip_fwd(x, largest):
+        return 2 * x, None
+
+    def clip_bwd(_, y_t):
+        return 2 * y_t.clip(-1, 1), abs(y_t).max()
+
+    # custom-vjp: fwd=clip_fwd, bwd=clip_bwd, state=largest
+    def clip(x, largest):
+        return 2 * x
+
+    return clip(x, largest).sum()
+""",
+    ),
 )

@@ -1,0 +1,148 @@
+"""The code that a rule runs, as far as the file shows it, and what it takes from around it.
+
+    def loss(params, scale):
+        def scaled(t):                     <- reached through the backward rule
+            return scale * t
+
+        def bwd(vjp_fn, y_t):              <- reached by the annotation
+            return vjp_fn(scaled(y_t))
+
+        # custom-vjp: bwd=bwd
+        def f(x): ...                      <- the primal
+
+The rule of `f` takes `scale` from the function around it, and nothing else: what a `def`, a class
+or a lambda is bound to counts by the names that it uses itself.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from vjpgen.compiler.facts import Facts
+from vjpgen.compiler.references import Reference, free_names
+from vjpgen.compiler.scopes import Binding, Found, Scope, look_up, scoped_nodes
+
+_FUNCTION = ast.FunctionDef | ast.AsyncFunctionDef
+_CODE = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda
+_NO_VALUE = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Import | ast.ImportFrom
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """A function, lambda or class of the file whose code a rule can run.
+
+    Args:
+        node: its node.
+        scope: the scope that it is defined in.
+    """
+
+    node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda
+    scope: Scope
+
+    @cached_property
+    def nodes(self) -> tuple[tuple[ast.AST, Scope, frozenset[str]], ...]:
+        """Every node of its body with the scope and the hidden names that it stands in."""
+        if isinstance(self.node, ast.Lambda):
+            return tuple(scoped_nodes(self.node, self.scope))
+        inner = Scope(self.node, self.scope, self.node.name)
+        return tuple(item for child in self.node.body for item in scoped_nodes(child, inner))
+
+
+@dataclass
+class Reach:
+    """What a rule's code reaches.
+
+    Args:
+        around: the scopes around the annotated function, but for the module's.
+        parts: the rule's code, the primal first.
+        values: what it takes from functions around: values by name, each with its bindings.
+    """
+
+    around: dict[ast.AST, Scope]
+    parts: list[Part] = field(default_factory=list)
+    values: dict[str, Found] = field(default_factory=dict)
+
+
+def reach(facts: Facts) -> Reach:
+    """Follow the code of one rule: the primal, its rules, and the local functions they use."""
+    walk = _Walk(Reach({scope.node: scope for scope in _around(facts.scope)}))
+    if not any(isinstance(node, _FUNCTION) for node in walk.result.around):
+        return walk.result
+    walk.part(facts.node, facts.scope)
+    walk.rules(facts)
+    for part in walk.result.parts:  # grows on the way
+        for node, scope, hidden in part.nodes:
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
+                if node.id not in hidden:
+                    walk.name(node.id, scope)
+            elif isinstance(node, _FUNCTION) and node in facts.annotated:
+                walk.rules(facts.annotated[node])
+    return walk.result
+
+
+def _around(scope: Scope) -> Iterator[Scope]:
+    here: Scope | None = scope
+    while here is not None and not here.is_module:
+        yield here
+        here = here.parent
+
+
+@dataclass
+class _Walk:
+    result: Reach
+    seen: set[ast.AST] = field(default_factory=set)
+
+    def part(self, node: ast.AST, scope: Scope) -> None:
+        """Take in a definition, once."""
+        if isinstance(node, _CODE) and node not in self.seen:
+            self.seen.add(node)
+            self.result.parts.append(Part(node, scope))
+
+    def rules(self, facts: Facts) -> None:
+        """Follow the rules of an annotated function."""
+        for reference in (facts.fwd, facts.bwd):
+            if reference is not None:
+                self._reference(reference, facts.scope)
+
+    def _reference(self, reference: Reference, scope: Scope) -> None:
+        """Follow a rule; what a plain name stands for is the rule, and no value that it takes."""
+        expression = reference.expression
+        if isinstance(expression, ast.Name):
+            found = look_up(expression.id, scope)
+            if found is not None:
+                self._definitions(found)
+        elif isinstance(expression, ast.Lambda):
+            self.part(expression, scope)
+        else:
+            if reference.found is not None and reference.found.scope is not None:
+                self._definitions(reference.found)
+            for name in free_names(expression):
+                self.name(name, scope)
+
+    def name(self, name: str, scope: Scope) -> None:
+        """Follow a name that code in `scope` uses."""
+        found = look_up(name, scope)
+        if found is None or found.scope is None:
+            return
+        self._definitions(found)
+        owner = found.scope.node
+        captured = owner in self.result.around and isinstance(owner, _FUNCTION)
+        if captured and all(_is_value(binding) for binding in found.bindings):
+            self.result.values.setdefault(name, found)
+
+    def _definitions(self, found: Found) -> None:
+        """Follow the functions and classes that a name around is bound to."""
+        if found.scope is None or found.scope.node not in self.result.around:
+            return  # of the module, with nothing to capture; or inside of code that is read anyway
+        for binding in found.bindings:
+            self.part(binding.node, found.scope)
+            if isinstance(binding.value, ast.Lambda):
+                self.part(binding.value, found.scope)
+
+
+def _is_value(binding: Binding) -> bool:
+    """Whether a binding gives a name a value, which may be anything."""
+    return not isinstance(binding.node, _NO_VALUE) and not isinstance(binding.value, ast.Lambda)
