@@ -37,7 +37,7 @@ from vjpgen.runtime.holders import (
 )
 from vjpgen.runtime.leaves import Constant, Indexed, Operands, Packed, flatten
 from vjpgen.runtime.modules import ModuleSet, bound_scope
-from vjpgen.runtime.rule import Rule
+from vjpgen.runtime.rule import RULE, Rule
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -90,6 +90,7 @@ class Captures:
     _bound: dict[int, int] = dataclasses.field(default_factory=dict)
     _changed: set[int] = dataclasses.field(default_factory=set)
     _husks: dict[tuple[int, str], tuple[int, Any]] = dataclasses.field(default_factory=dict)
+    _lifted: set[int] = dataclasses.field(default_factory=set)
     _hiding: bool = False
     _observing: bool = False
     _places: list[_Place] = dataclasses.field(default_factory=list)
@@ -287,7 +288,12 @@ class Captures:
             return parts
         self._kept[key] = value
         self._edges[key] = edges = []
+        if isinstance(value, types.FunctionType) and RULE in value.__dict__:
+            self._lifted.add(id(value.__dict__[RULE].lifted))
         for label, part in holder.parts(value, name):
+            if key in self._lifted and bound_scope(part) is not None:
+                self._husks[key, label] = id(part), None  # names it alone: that is no use
+                continue
             if is_plain(part) and not isinstance(part, type):
                 continue
             if isinstance(value, types.FunctionType) and isinstance(part, Module):
