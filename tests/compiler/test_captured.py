@@ -213,6 +213,49 @@ def outer(a, b):
     assert captured(text) == [["a", "b", "self", "c", "d"], ["a", "b"]]
 
 
+@pytest.mark.parametrize("other", ["if flag:\n            k = 3", "global k", "pass"])
+def test_a_name_that_is_another_variable_beside_the_function(other: str) -> None:
+    text = f"""
+def outer(k):
+    def helper(t):
+        return t * k
+
+    def middle(flag):
+        {other}
+
+        def bwd(vjp_fn, t):
+            return vjp_fn(helper(t))
+
+        # custom-vjp: bwd=bwd
+        def f(x):
+            return x * 2.0
+
+        return f
+
+    return middle
+"""
+    assert captured(text) == [["k"] if other == "pass" else []]
+
+
+def test_both_variables_of_one_name() -> None:
+    text = """
+def outer(k):
+    def helper(t):
+        return t * k
+
+    def middle(k):
+        def bwd(vjp_fn, t):
+            return vjp_fn(t * k)
+
+        # custom-vjp: bwd=bwd
+        def f(x):
+            return helper(x)
+
+        return f
+"""
+    assert captured(text) == [["k"]]
+
+
 def test_a_rule_in_a_rule_takes_what_the_inner_one_takes() -> None:
     text = """
 def outer(a, b):
@@ -272,6 +315,21 @@ WRITES = {
     "a helper of a helper": "def f(x):\n    return second(x)\n",
     "a helper that is handed on": "def f(x):\n    return jax.tree.map(helper, x)\n",
 }
+WAYS = {
+    "another name": "w = helper",
+    "a name of another name": "v = helper\nw = v",
+    "one of two": "w = helper if len('a') else abs",
+    "a compiled one": "w = jax.jit(helper)",
+    "a compiled lambda": "w = jax.jit(lambda t: helper(t))",
+    "a partial one": "w = functools.partial(helper)",
+    "a list": "w = [helper, abs]",
+    "a dict": "w = {'a': (helper,)}",
+    "a default": "def w(t, h=helper):\n    return h(t)",
+    "a local decorator": (
+        "def deco(fn):\n    def inner(t):\n        nonlocal n\n        n = t\n        return fn\n"
+        "    return inner\n@deco\ndef w(t):\n    return t"
+    ),
+}
 HELPERS = """
 def helper(x):
     nonlocal n
@@ -283,8 +341,9 @@ def second(x):
 """
 
 
-def writing(function: str, rule: str = "vjp_fn(t)") -> str:
-    body = f"{HELPERS}\ndef bwd(vjp_fn, t):\n    return {rule}\n\n# custom-vjp: bwd=bwd\n{function}"
+def writing(function: str, rule: str = "vjp_fn(t)", before: str = "") -> str:
+    bwd = f"def bwd(vjp_fn, t):\n    return {rule}\n"
+    body = f"{HELPERS}\n{before}\n{bwd}\n# custom-vjp: bwd=bwd\n{function}"
     return f"{HEAD}def outer():\n    n = 0\n{indent(body, '    ')}\n    return f(1.0), n\n"
 
 
@@ -304,6 +363,50 @@ def test_a_write_of_the_backward_rule() -> None:
     plain = "def f(x):\n    return x\n"
     assert findings(writing(plain)) == []
     assert findings(writing(plain, "vjp_fn(helper(t))")) == [("VJP305", "nonlocal n")]
+
+
+@pytest.mark.parametrize("before", WAYS.values(), ids=WAYS)
+def test_a_write_behind_something_else(before: str) -> None:
+    plain = "def f(x):\n    return x\n"
+    assert findings(writing(plain, before=before)) == []
+    assert findings(writing(plain, "vjp_fn(w)", before)) == [("VJP305", "nonlocal n")]
+
+
+def test_a_write_in_another_method() -> None:
+    text = f"""{HEAD}
+def make(x):
+    n = 0
+
+    class Net(nn.Module):
+        # custom-vjp: bwd=bwd
+        def __call__(self, x):
+            return self.count(x)
+
+        def count(self, x):
+            nonlocal n
+            n += 1
+            return x
+
+        def bwd(self, vjp_fn, t):
+            return vjp_fn(t)
+
+    return Net, n
+"""
+    assert findings(text) == [("VJP305", "nonlocal n")]
+
+
+CALLED_BEFORE = {
+    "called": "w = helper(1.0)",
+    "mapped": "w = jax.tree.map(helper, 1.0)",
+    "a decorator": (
+        "def deco(fn):\n    nonlocal n\n    n = fn\n    return fn\n@deco\ndef w(t):\n    return t"
+    ),
+}
+
+
+@pytest.mark.parametrize("before", CALLED_BEFORE.values(), ids=CALLED_BEFORE)
+def test_a_write_before_the_rule_runs(before: str) -> None:
+    assert findings(writing("def f(x):\n    return x\n", "vjp_fn(w)", before)) == []
 
 
 FREE = {

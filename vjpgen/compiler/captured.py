@@ -7,7 +7,13 @@
 
 Reading a name that is not bound raises an error where the source may raise none. So only what is
 bound for certain is read: parameters, and what statements before the function bind that no branch
-passes over.
+passes over. Nor is a name read that stands for another variable there than where the rule uses it:
+
+    def loss(scale):
+        def scaled(t):                      <- uses the variable of `loss`
+            return scale * t
+
+        def layer(scale): ...               <- beside a function in here, the name is another one
 """
 
 from __future__ import annotations
@@ -19,7 +25,7 @@ from vjpgen.compiler.classes import resolved_path
 from vjpgen.compiler.facts import Facts
 from vjpgen.compiler.nesting import BLOCKS
 from vjpgen.compiler.reach import Reach, reach
-from vjpgen.compiler.scopes import Found, Scope
+from vjpgen.compiler.scopes import Found, Scope, enclosing, look_up
 
 _LOOP = ast.For | ast.AsyncFor
 _WITH = ast.With | ast.AsyncWith
@@ -31,13 +37,20 @@ def captured_names(facts: Facts) -> tuple[str, ...]:
     certain = {scope.node: _certain_in(scope, target) for scope, target in _path(facts, found)}
     names = [
         (name, what)
-        for name, what in found.values.items()
-        if what.scope is not None
-        and name in certain[what.scope.node]
+        for (owner, name), what in found.values.items()
+        if name in certain[owner]
         and name not in facts.signature.names  # there it is the argument
         and not _is_mangled(name)
+        and _owner_beside(facts, name) is owner
     ]
     return tuple(name for name, _ in sorted(names, key=lambda item: _place(*item)))
+
+
+def _owner_beside(facts: Facts, name: str) -> ast.AST | None:
+    """The function whose variable a name is to a function defined beside the annotated one."""
+    scope = enclosing(facts.scope) if facts.scope.is_class else facts.scope
+    found = look_up(name, scope) if scope is not None else None
+    return found.scope.node if found is not None and found.scope is not None else None
 
 
 def _place(name: str, found: Found) -> tuple[int, int, str]:

@@ -11,22 +11,39 @@
         def f(x): ...                      <- the primal
 
 The rule of `f` takes `scale` from the function around it, and nothing else: what a `def`, a class
-or a lambda is bound to counts by the names that it uses itself.
+or a lambda is bound to counts by the names that it uses itself. A function that goes by another
+name (`g = scaled`, `g = jax.jit(scaled)`, `table = [scaled]`), the wrapper that a local decorator
+puts around one, a default and a method of the rule's own class are followed likewise.
 """
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from vjpgen.compiler.classes import resolved_path
 from vjpgen.compiler.facts import Facts
 from vjpgen.compiler.references import Reference, free_names
-from vjpgen.compiler.scopes import Binding, Found, Scope, look_up, scoped_nodes
+from vjpgen.compiler.scopes import (
+    Binding,
+    Found,
+    Scope,
+    ScopeNode,
+    look_up,
+    scoped_nodes,
+    statements,
+)
 
 _FUNCTION = ast.FunctionDef | ast.AsyncFunctionDef
 _CODE = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda
+_CLOSED = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+_WRAPPERS = (
+    *("functools.partial", "functools.cache", "functools.lru_cache", "jax.tree_util.Partial"),
+    *("jax.jit", "jax.vmap", "jax.checkpoint", "jax.remat", "jax.named_call", "jax.custom_jvp"),
+    *("jax.grad", "jax.value_and_grad"),
+)  # what they make runs the function that they are given; they themselves do not
 _NO_VALUE = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Import | ast.ImportFrom
 
 
@@ -58,12 +75,13 @@ class Reach:
     Args:
         around: the scopes around the annotated function, but for the module's.
         parts: the rule's code, the primal first.
-        values: what it takes from functions around: values by name, each with its bindings.
+        values: what it takes from functions around: names with their bindings, by the function
+            that binds them, as two may bind one name.
     """
 
     around: dict[ast.AST, Scope]
     parts: list[Part] = field(default_factory=list)
-    values: dict[str, Found] = field(default_factory=dict)
+    values: dict[tuple[ScopeNode, str], Found] = field(default_factory=dict)
 
 
 def reach(facts: Facts) -> Reach:
@@ -78,6 +96,8 @@ def reach(facts: Facts) -> Reach:
             if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
                 if node.id not in hidden:
                     walk.name(node.id, scope)
+            elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
+                walk.attribute(node, scope)
             elif isinstance(node, _FUNCTION) and node in facts.annotated:
                 walk.rules(facts.annotated[node])
     return walk.result
@@ -100,6 +120,11 @@ class _Walk:
         if isinstance(node, _CODE) and node not in self.seen:
             self.seen.add(node)
             self.result.parts.append(Part(node, scope))
+            if not isinstance(node, ast.ClassDef):
+                for default in (*node.args.defaults, *node.args.kw_defaults):
+                    self._value(default, scope)
+            for decorator in getattr(node, "decorator_list", ()):
+                self._decorator(decorator, scope)
 
     def rules(self, facts: Facts) -> None:
         """Follow the rules of an annotated function."""
@@ -131,7 +156,18 @@ class _Walk:
         owner = found.scope.node
         captured = owner in self.result.around and isinstance(owner, _FUNCTION)
         if captured and all(_is_value(binding) for binding in found.bindings):
-            self.result.values.setdefault(name, found)
+            self.result.values[owner, name] = found
+
+    def attribute(self, node: ast.Attribute, scope: Scope) -> None:
+        """Follow `self.method` in a method of a class around the annotated function."""
+        found = look_up(node.value.id, scope) if isinstance(node.value, ast.Name) else None
+        if found is None or found.scope is None or found.scope.parent is None:
+            return
+        method, owner = found.scope.node, found.scope.parent
+        if isinstance(method, _FUNCTION) and owner.node in self.result.around and owner.is_class:
+            first = (*method.args.posonlyargs, *method.args.args)[:1]
+            if found.only is not None and found.only.node in first:
+                self._definitions(Found(owner, tuple(owner.bindings.get(node.attr, ()))))
 
     def _definitions(self, found: Found) -> None:
         """Follow the functions and classes that a name around is bound to."""
@@ -139,8 +175,46 @@ class _Walk:
             return  # of the module, with nothing to capture; or inside of code that is read anyway
         for binding in found.bindings:
             self.part(binding.node, found.scope)
-            if isinstance(binding.value, ast.Lambda):
-                self.part(binding.value, found.scope)
+            self._value(binding.value, found.scope)
+
+    def _value(self, value: ast.AST | None, scope: Scope) -> None:
+        """Follow the functions that an expression stands for, or puts into what it makes."""
+        if isinstance(value, ast.Lambda):
+            self.part(value, scope)
+        elif isinstance(value, ast.Name) and value not in self.seen:
+            self.seen.add(value)
+            found = look_up(value.id, scope)
+            if found is not None:
+                self._definitions(found)
+        else:
+            for part in _handed_on(value, scope):
+                self._value(part, scope)
+
+    def _decorator(self, decorator: ast.expr, scope: Scope) -> None:
+        """Follow the wrappers that a local decorator makes; it has itself run by then."""
+        found = look_up(decorator.id, scope) if isinstance(decorator, ast.Name) else None
+        if found is None or found.scope is None or found.scope.node not in self.result.around:
+            return
+        for binding in found.bindings:
+            if isinstance(binding.node, _FUNCTION):
+                inner = Scope(binding.node, found.scope, binding.node.name)
+                for statement in statements(binding.node.body, _CLOSED):
+                    self.part(statement, inner)
+
+
+def _handed_on(value: ast.AST | None, scope: Scope) -> Sequence[ast.expr | None]:
+    """The parts of an expression that are, or are called by, what it gives."""
+    match value:
+        case ast.IfExp(body=body, orelse=orelse):
+            return body, orelse
+        case ast.Tuple(elts=parts) | ast.List(elts=parts) | ast.Set(elts=parts):
+            return parts
+        case ast.Dict(values=parts):
+            return parts
+        case ast.Call(func=func, args=parts) if resolved_path(func, scope) in _WRAPPERS:
+            return parts
+        case _:
+            return ()
 
 
 def _is_value(binding: Binding) -> bool:
