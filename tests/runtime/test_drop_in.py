@@ -189,6 +189,25 @@ def test_keywords_are_passed_where_flax_drops_them():
     assert_same(Foo().apply(variables, X), expected)
 
 
+@pytest.mark.parametrize(("outer", "inner"), [(-1.0, -2.0), (-1, -2), (1, True), (3, 2)])
+def test_functions_of_one_place_keep_their_rules(outer, inner):
+    """One calls the other in its forward rule; Python's hashes of -1 and -2 are the same."""
+
+    def scaled(scale, through=None):
+        def f(x):
+            return scale * x
+
+        def forward(x):
+            return scale * x, None if through is None else jax.vjp(through, x)[1]
+
+        def backward(pullback, y_t):
+            return (10 * y_t,) if pullback is None else pullback(y_t)
+
+        return vjpgen.custom_vjp(f, forward, backward)
+
+    assert jax.grad(scaled(outer, scaled(inner)))(3.0) == 10
+
+
 def test_import_is_lazy():
     import subprocess
     import sys
