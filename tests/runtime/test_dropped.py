@@ -340,6 +340,25 @@ def test_a_rule_inside_a_rule(dropped):
             assert [title in message for message in said] == [True]
 
 
+@pytest.mark.parametrize("wrap", [lambda f: f, jax.jit], ids=["eager", "jit"])
+def test_a_rule_around_one_without_a_slot(dropped, wrap):
+    """The input of a first layer is no alarm, though the rule around differentiates it."""
+    module = dropped.lifted.Capturing()
+    variables = dropped.plain.Capturing().init(KEY, X)
+    apply = wrap(module.apply)
+    found = jax.grad(lambda v: (apply(v, X) * W).sum())(variables)  # warnings are errors
+    assert_same(found, {"params": {"scale": (X * W).sum(0)}}, rtol=1e-5)
+    _, said = complaints(jax.grad(lambda v, x: apply(v, x).sum(), (0, 1)), variables, X)
+    assert ["captured value 'x'" in message for message in said] == [True]
+
+
+@pytest.mark.parametrize("policy", ["strict", "error"])
+def test_no_alarm_where_operations_are_counted(dropped, policy):
+    """`tabulate` differentiates every output, updated variables too."""
+    module = dropped.lifted.Remembered(policy)
+    assert "vjp_flops" in module.tabulate(KEY, X, compute_vjp_flops=True)  # warnings are errors
+
+
 @pytest.mark.parametrize("custom", [False, True], ids=["default", "own forward rule"])
 def test_batch_statistics(dropped, custom):
     args = variables_of(dropped.plain.Normed(), "batch_stats")

@@ -11,8 +11,9 @@ from flax.core.scope import Filter
 from flax.linen.module import Module, wrap_method_once
 
 from vjpgen.runtime import generic
+from vjpgen.runtime.errors import AmbientNeededError, FlagsNeededError, NeededError
 from vjpgen.runtime.lifting import make_rule
-from vjpgen.runtime.modules import AmbientNeededError, BuiltModules
+from vjpgen.runtime.modules import BuiltModules
 from vjpgen.runtime.pullbacks import VjpFunction
 from vjpgen.runtime.rule import Missing
 from vjpgen.runtime.runs import ForwardRun
@@ -126,9 +127,13 @@ def vjp(
     ).for_call((module, *primals), {})
     slots, form = rule.bind((module, *jax.tree_util.tree_map(_as_array, primals)), {})
     try:
-        return _differentiate(Split(rule, slots, form, with_ambient=False))
+        return _differentiate(Split(rule, slots, form, _ALL_FLAGS))
     except AmbientNeededError:
-        return _differentiate(Split(rule, slots, form, with_ambient=True))
+        return _differentiate(Split(rule, slots, form, _ALL_FLAGS | {AmbientNeededError}))
+
+
+# `vjp` differentiates whatever it is given: nobody need tell it what.
+_ALL_FLAGS: frozenset[type[NeededError]] = frozenset({FlagsNeededError})
 
 
 def _differentiate(split: Split) -> tuple[Any, VjpFunction]:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import flax
 import jax
+from flax.linen import summary
 from jax.custom_derivatives import SymbolicZero
 
 from vjpgen.runtime.errors import DroppedTangentWarning, TangentError
@@ -45,10 +46,12 @@ class Complaint:
     error: bool
 
     def say(self) -> bool:
-        """Warn or raise, unless complaints are collected; tell whether it was said."""
+        """Warn or raise, unless it is collected or nobody asks; tell whether it was said."""
         collected = _collected.get()
         if collected is not None:
             collected.append(self)
+            return False
+        if _is_counting():
             return False
         if self.error:
             raise TangentError(self.message)
@@ -70,6 +73,25 @@ def collected() -> Iterator[list[Complaint]]:
         yield found
     finally:
         _collected.reset(token)
+
+
+_around: contextvars.ContextVar[tuple[Split, ...]] = contextvars.ContextVar("around", default=())
+
+
+@contextlib.contextmanager
+def around(split: Split) -> Iterator[None]:
+    """Enter a run of a call."""
+    token = _around.set((*_around.get(), split))
+    try:
+        yield
+    finally:
+        _around.reset(token)
+
+
+def tell_around() -> None:
+    """Tell the calls whose runs one stands in that it may drop something."""
+    for split in _around.get():
+        split.holds_dropping = True
 
 
 def without_slot(rule: Rule, labels: Sequence[str], hint: str) -> Complaint:
@@ -95,6 +117,16 @@ def through_updates(rule: Rule, labels: Sequence[str]) -> Complaint:
 
 def _names(labels: Sequence[str]) -> str:
     return ", ".join(dict.fromkeys(labels))
+
+
+def _is_counting() -> bool:
+    """Tell whether `tabulate` counts operations: it differentiates whatever there is for that."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code.co_filename == summary.__file__:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _user_level() -> int:

@@ -17,6 +17,7 @@ from flax.core.scope import Scope, Variable, is_filter_empty
 from flax.linen import module as linen_module
 from flax.linen.module import Module, SetupState, wrap_method_once
 
+from vjpgen.runtime.errors import AmbientNeededError
 from vjpgen.runtime.leaves import (
     Bound,
     Constant,
@@ -326,10 +327,6 @@ def attribute_modules(entry: BoundEntry) -> Iterator[tuple[str, int]]:
         if isinstance(leaf, Bound):
             words = [str(getattr(k, "key", getattr(k, "idx", getattr(k, "name", k)))) for k in path]
             yield "_".join(words), leaf.index
-
-
-class AmbientNeededError(Exception):
-    """A rule makes modules in the module around it, which is none of its arguments."""
 
 
 class _Guard(Module):

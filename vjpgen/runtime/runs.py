@@ -222,7 +222,7 @@ class ForwardRun(PrimalRun):
         places, keys = outcomes[-1].updates, outcomes[-1].keys
         live = frozenset(keys[places[index]] for index in watch.close())
         split.seen = frozenset(chosen), live
-        if complaints:
+        if complaints and not split.needs_flags:
             self._say_of_rules_inside(function, chosen, complaints)
         types = tuple(type_of(x) for x in out)
         return Pullback(raw, tuple(chosen), types), (*out, *rest), outcomes[-1]

@@ -19,6 +19,7 @@ from flax.core.scope import in_filter, is_filter_empty
 from vjpgen.runtime import drops
 from vjpgen.runtime.closures import Captures
 from vjpgen.runtime.contexts import DynamicContext, is_observed
+from vjpgen.runtime.errors import AmbientNeededError, FlagsNeededError, NeededError
 from vjpgen.runtime.forward_mode import forward_mode_error, is_forward_mode
 from vjpgen.runtime.leaves import (
     Bound,
@@ -81,7 +82,7 @@ class Split:
         rule: the rule of the function.
         slots: the arguments, one for each parameter.
         form: how the function was called.
-        with_ambient: whether the rule makes modules in the module around it.
+        needs: what calls of the rule have turned out to need.
         captured: captured values by name, as far as the compiler saw them.
     """
 
@@ -90,7 +91,7 @@ class Split:
         rule: Rule,
         slots: Slots,
         form: Form,
-        with_ambient: bool,
+        needs: frozenset[type[NeededError]],
         captured: Mapping[str, Any] | None = None,
     ) -> None:
         self.rule = rule = as_analysed(rule)
@@ -106,7 +107,7 @@ class Split:
         self._captures.scan(rule.primal)
         self._forward = self._resolve(rule.forward, slots)
         self._backward = self._resolve(rule.backward, slots)
-        self._outer = self._take_ambient(with_ambient)
+        self._outer = self._take_ambient(AmbientNeededError in needs)
         self._context = DynamicContext.current()
         self.observed = bool(slots) and is_observed(rule.primal, slots[0])
         self.intercepting = self._scan_interceptors()
@@ -126,6 +127,11 @@ class Split:
         self.seen: tuple[frozenset[int], frozenset[Any]] | None = None
         self._live: dict[frozenset[int], frozenset[Any]] = {}
         self._said: set[tuple[str, str]] = set()
+        self._flagged = FlagsNeededError in needs
+        # Whether rules inside may drop something; they say so themselves.
+        self.holds_dropping = False
+        if self.strict and self.unslotted:
+            drops.tell_around()
 
     @property
     def operands(self) -> tuple[Any, ...]:
@@ -181,6 +187,8 @@ class Split:
     def merge(self, outputs: Sequence[Any]) -> tuple[Any, Any]:
         """Join the flat outputs with their static parts: the output, and the state to publish."""
         assert self.latest is not None, "the lifted function returned without having run"
+        if self.needs_flags:
+            raise FlagsNeededError(self.rule.name)
         outcome, settled = self.latest
         outputs = list(outputs)
         own: set[int] = set()
@@ -211,11 +219,22 @@ class Split:
     @functools.cached_property
     def symbolic_zeros(self) -> bool:
         """Whether JAX has to tell which values are differentiated."""
-        if self.rule.symbolic_zeros:
+        if self.rule.symbolic_zeros or (self._flagged and not self.rule.optimize_remat):
             return True
         if self.rule.missing == "zero" or self.rule.optimize_remat:
             return False
         return bool(self.unslotted) or self._may_update
+
+    @property
+    def needs_flags(self) -> bool:
+        """Whether the call is made again, with what only `symbolic_zeros` tells.
+
+        The rule differentiates its primal, all slots of it. What rules inside drop then is worth
+        saying only where somebody differentiates it.
+        """
+        differentiates = self.rule.forward is None or self.autodiff
+        told = self.symbolic_zeros or self._flagged or self.rule.optimize_remat
+        return self.holds_dropping and differentiates and not told
 
     @property
     def _may_update(self) -> bool:
@@ -369,6 +388,7 @@ class Split:
         try:
             with (
                 ambient(outer),
+                drops.around(self),
                 self._context.entered(rebuild),
                 self._captures.exchanged(operands, built.modules),
             ):

@@ -10,20 +10,24 @@ from flax.core.scope import Scope
 
 from vjpgen.runtime import generic
 from vjpgen.runtime.contexts import is_observed, observe, unobserved
-from vjpgen.runtime.modules import GUARD, AmbientNeededError, ambient_module, scopes_in
+from vjpgen.runtime.errors import NeededError
+from vjpgen.runtime.modules import GUARD, ambient_module, scopes_in
 from vjpgen.runtime.recursion import is_primal_call
 from vjpgen.runtime.rule import RULE, Form, Rule, Slots
 
-# Rules, by key, that make modules in a module around them that is none of their arguments.
-_needing_ambient: set[str] = set()
+Needs = frozenset[type[NeededError]]
+# What calls of rules, by key, have turned out to need: each is found the first time, by running
+# the call once more.
+_needs: dict[str, Needs] = {}
 
 
 class LiftedCall:
     """Given to a lifted function as its first argument."""
 
-    def __init__(self, rule: Rule, form: Form) -> None:
+    def __init__(self, rule: Rule, form: Form, needs: Needs) -> None:
         self._rule = rule
         self._form = form
+        self._needs = needs
 
     def split(self, *slots: Any, captured: Mapping[str, Any] | None = None) -> Any:
         """Split the call's arguments; returns a `splitting.Split`.
@@ -35,8 +39,7 @@ class LiftedCall:
         """
         from vjpgen.runtime.splitting import Split  # it rebuilds lifted functions: it needs `wrap`
 
-        ambient = self._rule.key in _needing_ambient
-        return Split(self._rule, slots, self._form, ambient, captured)
+        return Split(self._rule, slots, self._form, self._needs, captured)
 
 
 def wrap(rule: Rule) -> Any:
@@ -74,14 +77,15 @@ def _run_lifted(rule: Rule, *args: Any, **kwargs: Any) -> Any:
 
 def _call_lifted(rule: Rule, slots: Slots, form: Form) -> Any:
     lifted = rule.lifted if rule.takes(slots) else generic.lifted
-    try:
-        return lifted(LiftedCall(rule, form), *slots)
-    except AmbientNeededError:
-        if rule.key in _needing_ambient:
-            raise
-    # The first time that a rule turns out to make modules around it, it runs once more.
-    _needing_ambient.add(rule.key)
-    return lifted(LiftedCall(rule, form), *slots)
+    needs = _needs.get(rule.key, frozenset())
+    while True:
+        try:
+            return lifted(LiftedCall(rule, form, needs), *slots)
+        except NeededError as error:
+            if type(error) in needs:  # of a call around this one
+                raise
+            needs |= {type(error)}
+            _needs[rule.key] = needs
 
 
 def _is_initializing(scopes: Sequence[Scope]) -> bool:
