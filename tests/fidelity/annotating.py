@@ -62,6 +62,8 @@ def _definitions(node: ast.AST) -> Iterator[_Definition]:
     for child in ast.iter_child_nodes(node):
         if isinstance(child, _Definition):
             yield child
+            if any(isinstance(part, ast.Nonlocal) for part in ast.walk(child)):
+                continue  # what stands in it may write to its variables, by others of its functions
         if not isinstance(child, ast.expr):
             yield from _definitions(child)
 

@@ -101,7 +101,8 @@ class Ways(nn.Module):
 
     @staticmethod
     def by_cond(mdl, x):
-        return nn.cond(True, lambda m, x: m(x), lambda m, x: m(x), mdl, x)
+        call = lambda m, x: m(x)  # noqa: E731
+        return nn.cond(True, call, call, mdl, x)
 
     @staticmethod
     def by_scan(mdl, x):
