@@ -79,16 +79,7 @@ def _certain_in(scope: Scope, target: ast.AST) -> frozenset[str]:
         name for name, bindings in scope.bindings.items() if isinstance(bindings[0].node, ast.arg)
     }
     found = arguments | _before(scope.node.body, target, scope)
-    return frozenset(found - set(_unbound(scope.node)))
-
-
-def _unbound(function: ast.AST) -> Iterator[str]:
-    """The names that some statement takes away again."""
-    for node in ast.walk(function):
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Del):
-            yield node.id
-        elif isinstance(node, ast.ExceptHandler) and node.name is not None:
-            yield node.name
+    return frozenset(found - scope.unbound)
 
 
 def _before(body: Sequence[ast.AST], target: ast.AST, scope: Scope) -> set[str]:

@@ -124,7 +124,7 @@ def scopes_of(tree: ast.Module, wanted: set[Definition]) -> dict[Definition, Sco
                 if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
                     if not isinstance(child, ast.ClassDef) and child in wanted:
                         found[child] = scope
-                    inner = Scope(child, scope, child.name)
+                    inner = scope.inner(child, child.name)
                 visit(child, inner)
 
     visit(tree, Scope(tree, None, ""))

@@ -22,6 +22,7 @@ import ast
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from weakref import WeakKeyDictionary
 
 from vjpgen.compiler.classes import resolved_path
 from vjpgen.compiler.facts import Facts
@@ -64,7 +65,7 @@ class Part:
         """Every node of its body with the scope and the hidden names that it stands in."""
         if isinstance(self.node, ast.Lambda):
             return tuple(scoped_nodes(self.node, self.scope))
-        inner = Scope(self.node, self.scope, self.node.name)
+        inner = self.scope.inner(self.node, self.node.name)
         return tuple(item for child in self.node.body for item in scoped_nodes(child, inner))
 
 
@@ -86,6 +87,15 @@ class Reach:
 
 def reach(facts: Facts) -> Reach:
     """Follow the code of one rule: the primal, its rules, and the local functions they use."""
+    if facts not in _REACHED:
+        _REACHED[facts] = _reach(facts)
+    return _REACHED[facts]
+
+
+_REACHED: WeakKeyDictionary[Facts, Reach] = WeakKeyDictionary()
+
+
+def _reach(facts: Facts) -> Reach:
     walk = _Walk(Reach({scope.node: scope for scope in _around(facts.scope)}))
     if not any(isinstance(node, _FUNCTION) for node in walk.result.around):
         return walk.result
@@ -197,7 +207,7 @@ class _Walk:
             return
         for binding in found.bindings:
             if isinstance(binding.node, _FUNCTION):
-                inner = Scope(binding.node, found.scope, binding.node.name)
+                inner = found.scope.inner(binding.node, binding.node.name)
                 for statement in statements(binding.node.body, _CLOSED):
                     self.part(statement, inner)
 

@@ -51,6 +51,11 @@ class Scope:
     node: ScopeNode
     parent: Scope | None
     name: str
+    _inner: dict[ast.AST, Scope] = field(default_factory=dict)
+
+    def inner(self, node: ScopeNode, name: str) -> Scope:
+        """The scope of a function or class that is defined in this one; always the same."""
+        return self._inner.setdefault(node, Scope(node, self, name))
 
     @property
     def is_class(self) -> bool:
@@ -109,6 +114,17 @@ class Scope:
                 kind = "global" if isinstance(node, ast.Global) else "nonlocal"
                 declared.update(dict.fromkeys(node.names, kind))
         return declared
+
+    @cached_property
+    def unbound(self) -> frozenset[str]:
+        """Names that some code in this scope takes away again."""
+        found: set[str] = set()
+        for node in ast.walk(self.node):
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Del):
+                found.add(node.id)
+            elif isinstance(node, ast.ExceptHandler) and node.name is not None:
+                found.add(node.name)
+        return frozenset(found)
 
     @cached_property
     def declared_within(self) -> frozenset[str]:
@@ -237,7 +253,7 @@ def scoped_nodes(
     """
     yield node, scope, hidden
     hidden |= own_names(node)
-    inner = Scope(node, scope, node.name) if isinstance(node, _NAMED) else scope
+    inner = scope.inner(node, node.name) if isinstance(node, _NAMED) else scope
     for field_, value in ast.iter_fields(node):
         for child in value if isinstance(value, list) else (value,):
             if isinstance(child, ast.AST):
