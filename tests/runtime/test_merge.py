@@ -221,7 +221,7 @@ ARGUMENTS = {
     "zero size": (X[:0], X[:0].astype(jnp.bfloat16), "x: expected float32[0], not bfloat16[0]"),
     "scalar": (X[0], X[:1], "x: expected float32[], not float32[1]"),
     "float0": (X, np.zeros(2, FLOAT0), "x: expected float32[3], not float0[2]"),
-    "numpy": (X, np.zeros(3), "x: expected float32[3], not float64[3]"),
+    "numpy": (X, np.zeros(3, np.float16), "x: expected float32[3], not float16[3]"),
 }
 
 
