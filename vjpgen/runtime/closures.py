@@ -28,7 +28,6 @@ from jax.core import Tracer
 
 from vjpgen.runtime.holders import (
     KEEP,
-    cell_content,
     class_attributes,
     hides_values,
     holder_of,
@@ -37,7 +36,7 @@ from vjpgen.runtime.holders import (
 )
 from vjpgen.runtime.leaves import Constant, Indexed, Operands, Packed, flatten
 from vjpgen.runtime.modules import ModuleSet, bound_scope
-from vjpgen.runtime.rule import RULE, Rule
+from vjpgen.runtime.rule import RULE, Rule, cell_content
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

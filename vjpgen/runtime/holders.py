@@ -20,8 +20,8 @@ import numpy as np
 from flax.core.scope import Scope, Variable
 from flax.linen.module import Module
 
-from vjpgen.runtime.leaves import path_text
-from vjpgen.runtime.rule import RULE
+from vjpgen.runtime.leaves import below, path_text
+from vjpgen.runtime.rule import RULE, cell_content
 from vjpgen.runtime.wrapping import wrap
 
 Parts = list[tuple[str, Any]]
@@ -130,7 +130,6 @@ def stored_names(code: types.CodeType) -> frozenset[str]:
 
 
 _PLAIN = (str, bytes, int, float, complex, type, types.ModuleType, np.ndarray, np.generic)
-_UNBOUND = object()
 KEEP = object()
 _jitted = jax.jit(lambda: None)
 
@@ -196,14 +195,6 @@ def _refuse_writes(function: types.FunctionType, changed: list[bool]) -> None:
             "but runs inside a custom gradient, where captured values are arguments: what it "
             "writes would be lost; return the value as an output or a residual instead"
         )
-
-
-def cell_content(cell: types.CellType) -> Any:
-    """Return what a closure's cell holds; a mark where it is not bound yet."""
-    try:
-        return cell.cell_contents
-    except ValueError:
-        return _UNBOUND
 
 
 def _rule_parts(function: Any, name: str) -> Parts:
@@ -299,13 +290,8 @@ def _make_proxy(value: Mapping[Any, Any], rebuild: Rebuild) -> Any:
 
 
 def _child_parts(tree: Any, name: str) -> Parts:
-    found = []
     children = jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda x: x is not tree)[0]
-    for path, child in children:
-        words = path_text(path)
-        joint = "" if not words or words.startswith("[") else "."
-        found.append((f"{name}{joint}{words}", child))
-    return found
+    return [(below(name, path_text(path)), child) for path, child in children]
 
 
 def _make_tree(tree: Any, rebuild: Rebuild) -> Any:

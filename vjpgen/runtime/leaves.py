@@ -111,6 +111,12 @@ def path_text(path: Sequence[Any]) -> str:
     return text
 
 
+def below(label: str, words: str) -> str:
+    """Name what stands in a tree: the words for the tree, then those of `path_text`."""
+    joint = "" if not label or not words or words.startswith("[") else "."
+    return f"{label}{joint}{words}"
+
+
 def flatten(tree: Any) -> tuple[list[tuple[Any, Any]], Any]:
     """Flatten with paths; a dict whose keys have no order, which JAX cannot flatten, is a leaf."""
     try:
@@ -144,9 +150,7 @@ def pack(
     entries: list[Entry] = []
     for path, leaf in leaves:
         if is_array(leaf):
-            words = path_text(path)
-            joint = "" if not words or words.startswith("[") or not label else "."
-            entries.append(operands.add(leaf, f"{label}{joint}{words}"))
+            entries.append(operands.add(leaf, below(label, path_text(path))))
         elif bind is not None and (bound := bind(leaf)) is not None:
             entries.append(bound)
         else:

@@ -22,7 +22,7 @@ import jax
 import numpy as np
 from flax.core.scope import Scope
 
-from vjpgen.runtime.rule import RULE, Rule
+from vjpgen.runtime.rule import RULE, Rule, cell_content
 
 _FLAG = "vjpgen_primal"
 _running: Any = jax.make_user_context(default_value=())
@@ -105,7 +105,7 @@ def _shape(value: Any, users: tuple[int, ...]) -> Any:
         rule: Rule | None = getattr(value, RULE, None)
         if rule is not None:
             return rule.key, _shape(rule.primal, users)
-        cells = [_shape(_content(cell), users) for cell in value.__closure__ or ()]
+        cells = [_shape(cell_content(cell), users) for cell in value.__closure__ or ()]
         return value.__code__, *cells, _shape(value.__defaults__, users)
     if isinstance(value, (types.BuiltinFunctionType, type)):
         return value
@@ -121,10 +121,3 @@ def _shape(value: Any, users: tuple[int, ...]) -> Any:
     if callable(value):
         return type(value), _shape(getattr(value, "__wrapped__", None), users)  # `jax.jit` and such
     return type(value)
-
-
-def _content(cell: types.CellType) -> Any:
-    try:
-        return cell.cell_contents
-    except ValueError:  # not bound yet
-        return None

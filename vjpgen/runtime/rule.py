@@ -46,6 +46,14 @@ def rebuilt_defaults(
     return signature.replace(parameters=[p.replace(default=default) for p, default in rebuilt])
 
 
+def cell_content(cell: types.CellType) -> Any:
+    """Return what a closure's cell holds; None where it is not bound yet."""
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return None
+
+
 def _is_open(signature: inspect.Signature) -> bool:
     kinds = {parameter.kind for parameter in signature.parameters.values()}
     return bool(kinds & {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD})
@@ -250,11 +258,11 @@ class Rule:
 
     def functions(self) -> list[Any]:
         """Return the functions whose captured values the rule can reach."""
-        return [
-            part
-            for part in (self.primal, self.lifted, self.forward, self.backward)
-            if callable(part)
-        ]
+        return list(self._functions().values())
+
+    def _functions(self) -> dict[str, Callable[..., Any]]:
+        parts = {name: getattr(self, name) for name in ("primal", "lifted", "forward", "backward")}
+        return {name: part for name, part in parts.items() if callable(part)}
 
     def rebuilt(
         self,
@@ -271,11 +279,7 @@ class Rule:
         """
         function = make(self)
         announce(function)
-        parts = {
-            name: rebuild(part)
-            for name in ("primal", "lifted", "forward", "backward")
-            if callable(part := getattr(self, name))
-        }
+        parts: dict[str, Any] = {name: rebuild(part) for name, part in self._functions().items()}
         function.__wrapped__ = parts["primal"]
         parts["signature"] = rebuilt_defaults(self.signature, rebuild)
         if self.own_signature is not None:

@@ -363,11 +363,11 @@ class Gate:
     @contextlib.contextmanager
     def opened(self, keys: Set[Any]) -> Iterator[None]:
         """Open the gate for the variables of some keys."""
-        self._open = keys
+        before, self._open = self._open, keys
         try:
             yield
         finally:
-            self._open = frozenset()
+            self._open = before
 
 
 def _check_output(title: str, primal: Outcome, forward: Outcome) -> None:

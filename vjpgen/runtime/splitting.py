@@ -128,6 +128,7 @@ class Split:
         self._live: dict[frozenset[int], frozenset[Any]] = {}
         self._said: set[tuple[str, str]] = set()
         self._flagged = FlagsNeededError in needs
+        self._may_ask = not (self._flagged or rule.optimize_remat)
         # Whether rules inside may drop something; they say so themselves.
         self.holds_dropping = False
         if self.strict and self.unslotted:
@@ -189,6 +190,7 @@ class Split:
         assert self.latest is not None, "the lifted function returned without having run"
         if self.needs_flags:
             raise FlagsNeededError(self.rule.name)
+        self._may_ask = False  # JAX may trace the forward rule later, when it is too late
         outcome, settled = self.latest
         outputs = list(outputs)
         own: set[int] = set()
@@ -233,8 +235,7 @@ class Split:
         saying only where somebody differentiates it.
         """
         differentiates = self.rule.forward is None or self.autodiff
-        told = self.symbolic_zeros or self._flagged or self.rule.optimize_remat
-        return self.holds_dropping and differentiates and not told
+        return self.holds_dropping and differentiates and self._may_ask and not self.symbolic_zeros
 
     @property
     def _may_update(self) -> bool:

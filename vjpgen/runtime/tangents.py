@@ -18,7 +18,7 @@ import numpy as np
 from jax.custom_derivatives import SymbolicZero
 
 from vjpgen.runtime.errors import TangentError
-from vjpgen.runtime.leaves import is_array, is_differentiable, is_extended, path_text
+from vjpgen.runtime.leaves import below, is_array, is_differentiable, is_extended, path_text
 from vjpgen.runtime.rule import Rule
 
 
@@ -195,10 +195,10 @@ class _Walk:
             if handle.operand is None or not is_differentiable(self.primals[handle.operand]):
                 continue
             if optional:
-                self.merged.missing.setdefault(handle.operand, f"{path}{where}")
+                self.merged.missing.setdefault(handle.operand, below(path, where))
             else:
                 primal = type_text(self.primals[handle.operand])
-                self.problems.append(f"{path}{where}: expected {primal}, but it is missing")
+                self.problems.append(f"{below(path, where)}: expected {primal}, but it is missing")
 
     def _node(self, expected: Any, given: Any, path: str, optional: bool) -> None:
         """Compare a container that is no dict: a tuple, list, box or dataclass."""
@@ -220,9 +220,7 @@ class _Walk:
             )
             return
         for (key, part), (_, tangent) in zip(parts, found, strict=True):
-            words = path_text(key)
-            joint = "" if words.startswith("[") else "."
-            self.compare(part, tangent, f"{path}{joint}{words}", optional)
+            self.compare(part, tangent, below(path, path_text(key)), optional)
 
     def _leaf(self, handle: Handle, given: Any, path: str) -> None:
         operand = handle.operand
@@ -254,13 +252,13 @@ class _Walk:
         elif mesh := mesh_mismatch(primal, given):
             self.problems.append(f"{path}: {mesh}")
         else:
-            self._add(operand, _as_primal(given, primal))
+            self._add(operand, _of_type(given, primal))
 
     def _mismatch(self, primal: Any, given: Any, path: str) -> None:
         self.problems.append(f"{path}: expected {type_text(primal)}, not {type_text(given)}")
 
 
-def _as_primal(tangent: Any, primal: Any) -> Any:
+def _of_type(tangent: Any, primal: Any) -> Any:
     """Make a JAX array of a tangent that fits; no weak one of a primal that is not.
 
     A weak gradient would take on other dtypes where its primal does not.
@@ -360,12 +358,11 @@ def _labelled(expected: Any) -> Iterator[tuple[str, Handle]]:
         expected = expected.collections
     for path, leaf in jax.tree_util.tree_flatten_with_path(expected)[0]:
         words = path_text(path)
-        joint = "" if not words or words.startswith("[") else "."
         if isinstance(leaf, Variables):
-            for below, handle in _labelled(leaf):
-                yield f"{joint}{words}{below}", handle
+            for inner, handle in _labelled(leaf):
+                yield below(words, inner), handle
         else:
-            yield f"{joint}{words}", leaf
+            yield words, leaf
 
 
 def handles(expected: Any) -> Iterator[Handle]:
