@@ -102,6 +102,7 @@ def _reach(facts: Facts) -> Reach:
     walk.part(facts.node, facts.scope)
     walk.rules(facts)
     for part in walk.result.parts:  # grows on the way
+        walk.head(part)
         for node, scope, hidden in part.nodes:
             if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
                 if node.id not in hidden:
@@ -130,11 +131,14 @@ class _Walk:
         if isinstance(node, _CODE) and node not in self.seen:
             self.seen.add(node)
             self.result.parts.append(Part(node, scope))
-            if not isinstance(node, ast.ClassDef):
-                for default in (*node.args.defaults, *node.args.kw_defaults):
-                    self._value(default, scope)
-            for decorator in getattr(node, "decorator_list", ()):
-                self._decorator(decorator, scope)
+
+    def head(self, part: Part) -> None:
+        """Follow what a definition takes in above its body: defaults, decorators."""
+        if not isinstance(part.node, ast.ClassDef):
+            for default in (*part.node.args.defaults, *part.node.args.kw_defaults):
+                self._value(default, part.scope)
+        for decorator in getattr(part.node, "decorator_list", ()):
+            self._decorator(decorator, part.scope)
 
     def rules(self, facts: Facts) -> None:
         """Follow the rules of an annotated function."""
@@ -181,33 +185,42 @@ class _Walk:
 
     def _definitions(self, found: Found) -> None:
         """Follow the functions and classes that a name around is bound to."""
-        if found.scope is None or found.scope.node not in self.result.around:
-            return  # of the module, with nothing to capture; or inside of code that is read anyway
-        for binding in found.bindings:
-            self.part(binding.node, found.scope)
-            self._value(binding.value, found.scope)
+        for binding, scope in self._local(found):
+            self.part(binding.node, scope)
+            self._value(binding.value, scope)
+
+    def _local(self, found: Found | None) -> Sequence[tuple[Binding, Scope]]:
+        """What a name is bound to around the annotated function, with the scope.
+
+        Elsewhere it is of the module, with nothing to capture, or inside of code that is read
+        anyway.
+        """
+        scope = found.scope if found is not None else None
+        if found is None or scope is None or scope.node not in self.result.around:
+            return ()
+        return [(binding, scope) for binding in found.bindings]
 
     def _value(self, value: ast.AST | None, scope: Scope) -> None:
         """Follow the functions that an expression stands for, or puts into what it makes."""
-        if isinstance(value, ast.Lambda):
-            self.part(value, scope)
-        elif isinstance(value, ast.Name) and value not in self.seen:
-            self.seen.add(value)
-            found = look_up(value.id, scope)
-            if found is not None:
-                self._definitions(found)
-        else:
-            for part in _handed_on(value, scope):
-                self._value(part, scope)
+        pending = [(value, scope)]
+        while pending:
+            item, here = pending.pop()
+            if isinstance(item, ast.Lambda):
+                self.part(item, here)
+            elif isinstance(item, ast.Name) and item not in self.seen:
+                self.seen.add(item)
+                for binding, owner in self._local(look_up(item.id, here)):
+                    self.part(binding.node, owner)
+                    pending.append((binding.value, owner))
+            else:
+                pending += [(part, here) for part in _handed_on(item, here)]
 
     def _decorator(self, decorator: ast.expr, scope: Scope) -> None:
         """Follow the wrappers that a local decorator makes; it has itself run by then."""
         found = look_up(decorator.id, scope) if isinstance(decorator, ast.Name) else None
-        if found is None or found.scope is None or found.scope.node not in self.result.around:
-            return
-        for binding in found.bindings:
+        for binding, owner in self._local(found):
             if isinstance(binding.node, _FUNCTION):
-                inner = found.scope.inner(binding.node, binding.node.name)
+                inner = owner.inner(binding.node, binding.node.name)
                 for statement in statements(binding.node.body, _CLOSED):
                     self.part(statement, inner)
 
