@@ -158,6 +158,24 @@ def outer(items, flag):
     assert captured(text) == [["a", "i", "j", "b", "handle", "c", "d", "e"]]
 
 
+@pytest.mark.parametrize(("inside", "names"), [("x", ["a"]), ("x * k", ["a", "k"])])
+@pytest.mark.parametrize("loop", ["for k in range(3)", "while a:\n        k = 2\n        if k"])
+def test_a_variable_of_a_loop_that_no_function_in_it_reads(
+    loop: str, inside: str, names: list[str]
+) -> None:
+    text = f"""
+def outer(a):
+    def bwd(vjp_fn, t):
+        return vjp_fn(t * k * a)
+
+    {loop}:
+            # custom-vjp: bwd=bwd
+            def f(x):
+                return {inside}
+"""
+    assert captured(text) == [names]
+
+
 @pytest.mark.parametrize("place", ["except OSError", "else", "finally"])
 def test_what_a_try_leaves_open(place: str) -> None:
     text = f"""

@@ -14,6 +14,9 @@ passes over. Nor is a name read that stands for another variable there than wher
             return scale * t
 
         def layer(scale): ...               <- beside a function in here, the name is another one
+
+And a variable of a loop is not read by a function in that loop where none in the source does so:
+linters take that for a mistake.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ from vjpgen.compiler.nesting import BLOCKS
 from vjpgen.compiler.reach import Reach, reach
 from vjpgen.compiler.scopes import Found, Scope, enclosing, look_up
 
+_FUNCTION = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 _LOOP = ast.For | ast.AsyncFor
 _WITH = ast.With | ast.AsyncWith
 
@@ -79,7 +83,29 @@ def _certain_in(scope: Scope, target: ast.AST) -> frozenset[str]:
         name for name, bindings in scope.bindings.items() if isinstance(bindings[0].node, ast.arg)
     }
     found = arguments | _before(scope.node.body, target, scope)
-    return frozenset(found - scope.unbound)
+    loop = _loop_around(scope.node.body, target)
+    left_out = scope.unbound if loop is None else scope.unbound | _of_loop_alone(loop)
+    return frozenset(found - left_out)
+
+
+def _loop_around(body: Sequence[ast.AST], target: ast.AST) -> ast.AST | None:
+    """The outermost loop of a block that a statement in it stands in."""
+    for statement in body:
+        inner = _block_with(statement, target)
+        if inner is not None:
+            is_loop = isinstance(statement, _LOOP | ast.While)
+            return statement if is_loop else _loop_around(inner, target)
+    return None
+
+
+def _of_loop_alone(loop: ast.AST) -> set[str]:
+    """The names that a loop binds and no function in it reads."""
+    nodes = list(ast.walk(loop))
+    names = [node for node in nodes if isinstance(node, ast.Name)]
+    bound = {node.id for node in names if isinstance(node.ctx, ast.Store)}
+    inside = [node for node in nodes if isinstance(node, _FUNCTION)]
+    read = {n.id for node in inside for n in ast.walk(node) if isinstance(n, ast.Name)}
+    return bound - read
 
 
 def _before(body: Sequence[ast.AST], target: ast.AST, scope: Scope) -> set[str]:
