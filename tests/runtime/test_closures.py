@@ -7,6 +7,7 @@ import re
 import threading
 import warnings
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -384,13 +385,24 @@ def test_a_module_that_is_captured_for_its_fields_is_not_lifted(modules):
     assert_same(found["params"]["kernel"], 3 * 0.5 * M.sum(0)[:, None] * jnp.ones(3), rtol=1e-6)
 
 
-def test_a_captured_module_in_a_backward_rule(modules):
+def test_a_module_that_a_backward_rule_has_captured_is_read_only_there(modules):
     module = modules.lifted.Hidden()
     variables = module.init(KEY, M)
-    with pytest.raises(
-        vjpgen.TangentError, match=r"make the rule a method, or return vjpgen\.snap"
-    ):
-        jax.grad(lambda v: module.apply(v, M).sum())(variables)
+    layer = variables["params"]["Dense_0"]
+    found = jax.jit(jax.grad(lambda v: module.apply(v, M).sum()))(variables)
+    y_t = 2 * (jnp.ones(3) @ layer["kernel"] + layer["bias"]) * jnp.ones((len(M), 1))
+    assert_same(found["params"]["Dense_0"], {"bias": y_t.sum(0), "kernel": M.T @ y_t}, rtol=1e-6)
+
+
+@pytest.mark.parametrize("way", ["helper", "method", "getattr", "isinstance"])
+def test_a_backward_rule_uses_a_module_around_it_without_its_variables(modules, way):
+    gradients = []
+    for custom_vjp in (nn.custom_vjp, vjpgen.custom_vjp):
+        module = modules.plain.Helped(custom_vjp, way)
+        variables = module.init(KEY, M)
+        loss = jax.grad(lambda v, module=module: module.apply(v, M).sum())
+        gradients.append((loss(variables), jax.jit(loss)(variables)))
+    assert_same(*gradients)
 
 
 def test_the_gradient_of_a_captured_module_is_not_dropped_silently(modules):

@@ -302,7 +302,7 @@ class ForwardRun(PrimalRun):
         wanted = {*split.kept}
         for nondiff in split.nondiff:
             wanted |= split.operands_of(nondiff)
-        if split.nondiff_holds_modules:
+        if split.nondiff_holds_modules or split.backward_holds_modules:
             wanted |= split.operands_of_modules()
         snapshot = None
         if split._backward is not None and split._backward.method:
@@ -431,11 +431,14 @@ class BackwardRun:
     def nondiff(self) -> list[Any]:
         """The arguments without a slot, in order; a module comes back read-only."""
         split, arrays = self._split, self.restored()
-        built: Indexed = GONE
-        if split.nondiff_holds_modules:
-            built = split.read_only(arrays, split._marks).modules
+        built = self._read_only if split.nondiff_holds_modules else GONE
         revive = functools.partial(split.rebuild, operands=arrays, built=built)
         return [unpack(p, arrays, built.__getitem__, revive) for p in split.nondiff]
+
+    @functools.cached_property
+    def _read_only(self) -> Indexed:
+        """The modules as they were in the call, for arguments and rules that hold them."""
+        return self._split.read_only(self.restored(), self._split._marks).modules
 
     def restored(self) -> dict[int, Any]:
         """Return the operands that the forward run has kept, by their index."""
@@ -443,15 +446,20 @@ class BackwardRun:
         return {index: saved.arrays[place] for index, place in saved.meta.places.items()}
 
     def bwd(self, *arguments: Any) -> Any:
-        """Call the backward rule; a method receives a read-only snapshot of its module."""
-        backward = self._split._backward
+        """Call the backward rule; a method receives a read-only snapshot of its module.
+
+        Modules that the rule has captured are read-only, too: a helper may want their fields.
+        """
+        split = self._split
+        backward = split._backward
         assert backward is not None
-        function = self._split.rebuild(backward.function, self.restored(), GONE)
+        built = self._read_only if split.backward_holds_modules else GONE
+        function = split.rebuild(backward.function, self.restored(), built)
         meta = self._saved.meta
         if meta.snapshot is None:
             return function(*arguments)
         snapshot: Snapshot = unpack(meta.snapshot, self._saved.arrays)
-        module = snapshot.module(self._split._marks)
+        module = snapshot.module(split._marks)
         with method_context(module, backward.function):
             return function(module, *arguments)
 

@@ -527,6 +527,12 @@ class Split:
         )
 
     @functools.cached_property
+    def backward_holds_modules(self) -> bool:
+        """Whether the backward rule has captured a bound module, not its fields alone."""
+        backward = self._backward
+        return backward is not None and self._captures.holds_module(backward.function)
+
+    @functools.cached_property
     def nondiff(self) -> list[Packed]:
         """The arguments without a slot, in order."""
         packed = []
