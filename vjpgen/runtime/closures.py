@@ -3,10 +3,10 @@
 A rule may close over arrays of the function around it. `jax.custom_vjp` cannot see those, so a
 traced one would leak. Here they are found in closures, defaults, containers and objects, become
 operands. What is kept of the functions is copies that hold stand-ins, so that nothing of the
-caller's trace outlives the call, nor is a variable seen that changes after it; each run gets copies
-whose closure cells hold that run's values.
+caller's trace outlives the call; each run gets copies whose closure cells hold that run's values.
 Where no copy can be made - a class that was made in a function, a function that hides what it
-captured - the original is changed for as long as the run takes.
+captured - the original is changed for as long as the run takes. So it is where a variable has been
+bound anew since the call: a run, which JAX may trace long after, sees it as it was then.
 
 An array that is not traced stays where it is: nothing can differentiate or map it, and Python may
 branch on it.
@@ -33,6 +33,7 @@ from vjpgen.runtime.holders import (
     holder_of,
     is_plain,
     local_class,
+    stored_names,
 )
 from vjpgen.runtime.leaves import Constant, Indexed, Operands, Packed, flatten
 from vjpgen.runtime.modules import ModuleSet, bound_scope
@@ -94,6 +95,8 @@ class Captures:
     _observing: bool = False
     _places: list[_Place] = dataclasses.field(default_factory=list)
     _shared: set[int] = dataclasses.field(default_factory=set)
+    _variables: dict[int, _Place] = dataclasses.field(default_factory=dict)
+    _written: set[int] = dataclasses.field(default_factory=set)
 
     def scan(self, function: Any) -> frozenset[int]:
         """Find what a function, or any value, has captured; return the operands it reaches."""
@@ -153,8 +156,13 @@ class Captures:
             given; None where all values are kept as they are.
         """
         self._mark({*self._arrays, *self._bound, *(key for key, _ in self._husks)})
+        variables = {
+            key: place
+            for key, place in self._variables.items()
+            if key not in self._written and id(place.value) not in self._changed
+        }
         if not self._changed:
-            self.__init__(self.operands, self.modules)
+            self.__init__(self.operands, self.modules, _variables=variables)
             return None
         kept = _Rebuild(self, _StandIns(False), _StandIns(True), self._husks)
         copies = {key: kept(self._kept[key]) for key in self._changed if key in self._edges}
@@ -171,6 +179,7 @@ class Captures:
         for value in (*copies.values(), *(place.value for place in places)):
             self._visit(value, "")
         self._places = places
+        self._variables = variables
         self._mark({*self._arrays, *self._bound})
 
         def sealed(value: Any) -> Any:
@@ -201,11 +210,14 @@ class Captures:
     def exchanged(self, arrays: Indexed, built: Indexed | None) -> Iterator[None]:
         """Put a run's values where what holds them cannot be copied; afterwards, put them back.
 
+        Variables that have been bound anew since the call have their old values meanwhile.
+
         Args:
             arrays: the operands.
             built: the modules; None where there are none: what needs one stays as it is.
         """
-        if not self._places:
+        rebound = [p for p in self._variables.values() if p.read() is not p.value]
+        if not self._places and not rebound:
             yield
             return
         rebuild = _Rebuild(self, arrays, () if built is None else built)
@@ -214,6 +226,7 @@ class Captures:
             for place in self._places
             if built is not None or not self._reached(place.value, self._bound)
         ]
+        places += rebound
         before = [place.read() for place in places]
         for place in places:
             setattr(place.owner, place.attribute, rebuild(place.value))
@@ -287,8 +300,10 @@ class Captures:
             return parts
         self._kept[key] = value
         self._edges[key] = edges = []
-        if isinstance(value, types.FunctionType) and RULE in value.__dict__:
-            self._lifted.add(id(value.__dict__[RULE].lifted))
+        if isinstance(value, types.FunctionType):
+            self._note_variables(value)
+            if RULE in value.__dict__:
+                self._lifted.add(id(value.__dict__[RULE].lifted))
         for label, part in holder.parts(value, name):
             if key in self._lifted and bound_scope(part) is not None:
                 self._husks[key, label] = id(part), None  # names it alone: that is no use
@@ -303,6 +318,17 @@ class Captures:
             edges.append(id(part))
             parts.append((part, label))
         return parts
+
+    def _note_variables(self, function: types.FunctionType) -> None:
+        """Note what variables of functions around this one are at the call; not those it writes."""
+        written = stored_names(function.__code__)
+        names = function.__code__.co_freevars
+        for name, cell in zip(names, function.__closure__ or (), strict=True):
+            content = cell_content(cell)
+            if name in written:
+                self._written.add(id(cell))
+            elif _is_settled(content):
+                self._variables.setdefault(id(cell), _Place(cell, "cell_contents", content))
 
     def _exchange(self, owner: Any, attribute: str, value: Any) -> None:
         self._kept.setdefault(id(owner), owner)
@@ -366,6 +392,13 @@ def is_traced(root: Any) -> bool:
         if holder is not None:
             todo += [part for _, part in holder.parts(value, "")]
     return False
+
+
+def _is_settled(content: Any) -> bool:
+    """Tell a variable's content that a run may need as it was; not one that is not bound yet."""
+    if content is None or isinstance(content, Tracer):
+        return False
+    return is_plain(content) or isinstance(content, (jax.Array, types.FunctionType))
 
 
 def _is_own(items: Any) -> bool:
