@@ -352,8 +352,11 @@ class Gate:
             return values
 
         def backward(_: None, cotangents: Sequence[Any]) -> tuple[Any, ...]:
+            # JAX's new rule machinery reads None as such a zero, and takes no symbolic one.
+            classic = isinstance(same, jax.custom_vjp)
+            zero = SymbolicZero.from_primal_value if classic else lambda _: None
             return tuple(
-                cotangent if key in self._open else SymbolicZero.from_primal_value(cotangent)
+                cotangent if key in self._open else zero(cotangent)
                 for key, cotangent in zip(keys, cotangents, strict=True)
             )
 
