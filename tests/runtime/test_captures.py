@@ -208,3 +208,11 @@ def test_a_backward_method_with_captured_values(captures):
         return jax.grad(lambda x: module.apply({}, x).sum())(x)
 
     assert_same(step(X, jnp.float32(2.0)), jnp.full_like(X, 120.0))
+
+
+def test_a_static_method_of_a_class_in_a_function(captures):
+    def loss(x, scale):
+        return captures.lifted.local_static_method(scale).sine(x).sum()
+
+    for wrap in (lambda f: f, jax.jit):
+        assert_same(wrap(jax.grad(loss))(X, 3.0), 3 * jnp.cos(X), rtol=1e-6)

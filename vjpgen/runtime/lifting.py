@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from collections.abc import Callable
 from pathlib import Path
@@ -91,7 +92,16 @@ def lift(
         decorated=function if isinstance(primal, staticmethod) else primal,
     )
     call = wrap(rule)
-    return staticmethod(call) if isinstance(primal, staticmethod) else call  # pyright: ignore
+    return _LiftedStatic(call) if isinstance(primal, staticmethod) else call  # pyright: ignore
+
+
+class _LiftedStatic(staticmethod):  # pyright: ignore[reportMissingTypeArgument]
+    """A static method that is told its class, where its rules are looked up."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        rule: Rule = self.__func__.__dict__[RULE]
+        if rule.owner is None:
+            self.__func__.__dict__[RULE] = dataclasses.replace(rule, owner=owner)
 
 
 def _is_method(name: str) -> bool:

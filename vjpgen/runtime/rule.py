@@ -95,6 +95,7 @@ class Rule:
             the forward rule and the tangents, as Flax does.
         identity: the name that the function goes by inside its own rules, where `primal` cannot
             tell it any more.
+        owner: the class of a static method, once there is one.
     """
 
     primal: Callable[..., Any]
@@ -115,6 +116,7 @@ class Rule:
     claims: Mapping[str, bool | tuple[str, ...]]
     example: Callable[[], Callable[..., Any]] | str | None
     defaults_have_slots: bool = True
+    owner: type | None = None
     identity: str | None = None
 
     @property
@@ -244,7 +246,9 @@ class Rule:
         return any(base.__name__ == name for base in type(slots[0]).__mro__)
 
     def _owner(self) -> Any:
-        """Find the class of a static method by its qualified name."""
+        """Find the class that a function stands in; by its qualified name where none told."""
+        if self.owner is not None:
+            return self.owner
         owner: Any = sys.modules[self.lifted.__module__]
         path = self.lifted.__qualname__.split(".")[:-1]
         for part in path:

@@ -248,3 +248,19 @@ def local_class(w):
             return None, 10 * w * self.act(jnp.ones_like(x)) * y_t
 
     return Local
+
+
+def local_static_method(scale):
+    """A static method and its rule in a class that stands in a function."""
+
+    class Local:
+        @staticmethod
+        def backward(vjp_fn, y_t):
+            return vjp_fn(scale * y_t)
+
+        # custom-vjp: bwd=backward
+        @staticmethod
+        def sine(x):
+            return jnp.sin(x)
+
+    return Local
