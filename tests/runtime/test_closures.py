@@ -420,6 +420,7 @@ def at_the_call(x):
         # the later factor is differentiated, too: it stands outside of the rule
         "number": 2 * 2 * cos * 3 * x.sum() + 3 * (2 * sin).sum(),
         "array": 2 * 2 * cos * 3,
+        "several": 2 * cos,
         "helper": 2 * 2 * cos,
         "unrolled": cos * (2 * sin + 1),
     }

@@ -39,6 +39,8 @@ from vjpgen.runtime.leaves import Constant, Indexed, Operands, Packed, flatten
 from vjpgen.runtime.modules import ModuleSet, bound_scope
 from vjpgen.runtime.rule import RULE, Rule, cell_content
 
+_UNBOUND = object()
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Place:
@@ -52,7 +54,14 @@ class _Place:
         """Return what stands there now, as it would be set."""
         if isinstance(self.owner, type):
             return vars(self.owner)[self.attribute]
-        return cell_content(self.owner)
+        return cell_content(self.owner, _UNBOUND)
+
+    def write(self, content: Any) -> None:
+        """Set what stands there; undo a `read`."""
+        if content is _UNBOUND:
+            delattr(self.owner, self.attribute)
+        else:
+            setattr(self.owner, self.attribute, content)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -229,12 +238,12 @@ class Captures:
         places += rebound
         before = [place.read() for place in places]
         for place in places:
-            setattr(place.owner, place.attribute, rebuild(place.value))
+            place.write(rebuild(place.value))
         try:
             yield
         finally:
             for place, old in zip(places, before, strict=True):
-                setattr(place.owner, place.attribute, old)
+                place.write(old)
 
     @property
     def everywhere(self) -> frozenset[int]:
@@ -324,10 +333,10 @@ class Captures:
         written = stored_names(function.__code__)
         names = function.__code__.co_freevars
         for name, cell in zip(names, function.__closure__ or (), strict=True):
-            content = cell_content(cell)
+            content = cell_content(cell, _UNBOUND)
             if name in written:
                 self._written.add(id(cell))
-            elif _is_settled(content):
+            elif content is not _UNBOUND and not _is_lifted(content):
                 self._variables.setdefault(id(cell), _Place(cell, "cell_contents", content))
 
     def _exchange(self, owner: Any, attribute: str, value: Any) -> None:
@@ -394,11 +403,9 @@ def is_traced(root: Any) -> bool:
     return False
 
 
-def _is_settled(content: Any) -> bool:
-    """Tell a variable's content that a run may need as it was; not one that is not bound yet."""
-    if content is None or isinstance(content, Tracer):
-        return False
-    return is_plain(content) or isinstance(content, (jax.Array, types.FunctionType))
+def _is_lifted(content: Any) -> bool:
+    """Tell what is taken from where it stands, to be passed explicitly."""
+    return isinstance(content, Tracer) or bound_scope(content) is not None
 
 
 def _is_own(items: Any) -> bool:

@@ -46,12 +46,12 @@ def rebuilt_defaults(
     return signature.replace(parameters=[p.replace(default=default) for p, default in rebuilt])
 
 
-def cell_content(cell: types.CellType) -> Any:
-    """Return what a closure's cell holds; None where it is not bound yet."""
+def cell_content(cell: types.CellType, default: Any = None) -> Any:
+    """Return what a closure's cell holds; `default` where it is not bound yet."""
     try:
         return cell.cell_contents
     except ValueError:
-        return None
+        return default
 
 
 def _is_open(signature: inspect.Signature) -> bool:

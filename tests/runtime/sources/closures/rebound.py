@@ -37,6 +37,22 @@ def array(x):
     return (y * k).sum()
 
 
+def several(x):
+    factors, names = (2.0, 1.0), None
+
+    def bwd(vjp_fn, t):
+        return vjp_fn(t * factors[0] if names is None else t)  # noqa: F821
+
+    # custom-vjp: bwd=bwd
+    def f(x):
+        return jnp.sin(x)
+
+    y = f(x)
+    factors = y
+    del names
+    return y.sum()
+
+
 def helper(x):
     factors = iter((2.0, 5.0))
 
