@@ -11,6 +11,7 @@ import copy
 import dataclasses
 import dis
 import functools
+import threading
 import types
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
@@ -303,7 +304,7 @@ def _make_tree(tree: Any, rebuild: Rebuild) -> Any:
 
 def _is_object(value: Any) -> bool:
     """Tell an object whose attributes can be seen and set; JAX's and Python's are left alone."""
-    if isinstance(value, (Scope, Variable, jax.Array, BaseException)):
+    if isinstance(value, (Scope, Variable, jax.Array, BaseException, threading.local)):
         return False
     if _is_of(value, "jax", "jaxlib", "builtins", "functools", "typing"):
         return False
@@ -330,7 +331,10 @@ def _object_parts(value: Any, name: str) -> Parts:
 
 
 def _make_object(value: Any, rebuild: Rebuild) -> Any:
-    twin = copy.copy(value)
+    try:
+        twin = copy.copy(value)
+    except TypeError:  # its class forbids it, as pickling
+        return _make_bare(value, rebuild)
     rebuild.announce(twin)
     for name, part in _attributes(value).items():
         if rebuild.changes(part):
@@ -342,7 +346,8 @@ def _make_bare(value: Any, rebuild: Rebuild) -> Any:
     """Copy an object whose class does not let itself be copied."""
     twin = object.__new__(type(value))
     rebuild.announce(twin)
-    twin.__dict__.update((name, rebuild(part)) for name, part in vars(value).items())
+    for name, part in _attributes(value).items():
+        object.__setattr__(twin, name, rebuild(part))
     return twin
 
 

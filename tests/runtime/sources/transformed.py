@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -74,6 +76,19 @@ class Deeper(nn.Module):
             return params_t, depth * x_t
 
         return f
+
+
+def doubled(vjp_fn, y_t):
+    return vjp_fn(2 * y_t)
+
+
+class Again(nn.Module):
+    """A method under a lifted transform that calls itself; both calls have the rule."""
+
+    # custom-vjp: bwd=doubled
+    @partial(nn.jit, static_argnames="once")
+    def __call__(self, x, *, once: bool = True):
+        return jnp.sin(self(x, once=False) if once else x)
 
 
 # custom-vjp: fwd=root_fwd, bwd=root_bwd

@@ -67,3 +67,11 @@ def test_drop_ins_of_one_place():
         return f
 
     assert_same(_grad(scaled(2.0, scaled(3.0, jnp.sin))), 6 * jnp.cos(X), rtol=1e-6)
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, jax.jit], ids=["eager", "jit"])
+def test_a_transformed_method_that_calls_itself(lifted, wrap):
+    module = lifted.Again()
+    expected = 4 * jax.vmap(jax.vmap(jax.grad(lambda x: jnp.sin(jnp.sin(x)))))(X)
+    found = wrap(jax.grad(lambda x: module.apply({}, x).sum()))(X)
+    assert_same(found, expected, rtol=1e-6)

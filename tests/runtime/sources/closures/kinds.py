@@ -56,6 +56,11 @@ class Slotted:
         self.f = f
 
 
+class Uncopied(Holder):
+    def __reduce_ex__(self, protocol):
+        raise TypeError("not to be copied")
+
+
 class Registry(dict):
     pass
 
@@ -282,6 +287,7 @@ KINDS: dict[str, Any] = {
     "lru_cache": lru_cache,
     "cache": cache_of_cell,
     "bound method": lambda w: Holder(w).times,
+    "object that refuses copies": lambda w: Uncopied(w).times,
     "callable object": lambda w: Caller(lambda z: w * z),
     "nested callable object": lambda w: Caller(Caller(Holder(w).times)),
     "slots": lambda w: Slotted(lambda z: w * z).f,
