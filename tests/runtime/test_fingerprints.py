@@ -105,6 +105,11 @@ def _two(x: Any, by: float = 2.0, *, plus: float = 0.0) -> Any:
     return x * by + plus
 
 
+def _moved(value: collections.OrderedDict[str, int]) -> collections.OrderedDict[str, int]:
+    value.move_to_end("a")
+    return value
+
+
 # Each makes values of one kind, all of which differ.
 DIFFERING: dict[str, Callable[[], list[Any]]] = {
     "numbers": lambda: [1, 1.0, True, 1 + 0j, 0.0, -0.0, 0, False, math.nan, 2, 1 + 1j, 1e300],
@@ -138,6 +143,25 @@ DIFFERING: dict[str, Callable[[], list[Any]]] = {
         np.zeros(2, np.float32),
         np.zeros((2, 1)),
         np.array([0.0, -0.0]),
+    ],
+    "where an attribute stands": lambda: [
+        types.SimpleNamespace(a=types.SimpleNamespace(b=1), c=2),
+        types.SimpleNamespace(a=types.SimpleNamespace(b=1, c=2)),
+    ],
+    "other dicts": lambda: [
+        collections.OrderedDict(a=1, b=2),
+        collections.OrderedDict(b=2, a=1),
+        _moved(collections.OrderedDict(a=1, b=2, c=3)),
+        collections.OrderedDict(a=1, b=2, c=3),
+        {"a": 1, "b": 2},
+        collections.defaultdict(int, a=1),
+        collections.defaultdict(list, a=1),
+        collections.Counter("a"),
+        collections.Counter("aa"),
+    ],
+    "meshes": lambda: [
+        jax.sharding.Mesh(np.array(jax.devices()[:1]), ("a",)),
+        jax.sharding.Mesh(np.array(jax.devices()[:1]), ("b",)),
     ],
     "dataclasses": lambda: [Config(), Config(4), Config(3, ["a"]), Frozen(), Frozen(4)],
     "slots": lambda: [Slotted(1), Slotted(2), Slotted(1, 1)],
@@ -510,6 +534,17 @@ IMPURE: dict[str, str] = {
     "import of a function": "from users_own import nothing",
     "a module as a value": "list_of(users_own)",
     "a module's attribute that is not there": "users_own.nothing",
+    "numpy.random in a function": "import numpy; numpy.random.normal()",
+    "numpy.random from numpy": "from numpy import random",
+    "jax.numpy.load": "jax.numpy.load('f')",
+    "the time of NumPy": "np.datetime64('now')",
+    "hash": "hash(x)",
+    "callback": "jax.debug.callback(list_of, x)",
+    "pure_callback": "jax.pure_callback(list_of, x, x)",
+    "a callback by another name": "later(list_of, x, x)",
+    "a ufunc of a Python function": "from_python(x)",
+    "a class written in C": "array.array('f')",
+    "a type of C by itself": "Typed('f')",
     "back door": "f.__globals__['a']",
     "inside a lambda": "return lambda: print(x)",
     "inside a comprehension": "[print(y) for y in x]",
@@ -537,6 +572,10 @@ IMPURE_MODULE = """
 import contextvars, datetime, gc, inspect, io, itertools, logging, os, random, secrets, sys
 import threading, time, uuid, warnings, weakref
 from random import shuffle
+import array
+from array import array as Typed
+import jax
+from jax import pure_callback as later
 from time import monotonic
 import numpy as np
 from numpy import random as draw
@@ -564,6 +603,7 @@ context = contextvars.ContextVar("context")
 file = io.StringIO()
 weak = weakref.ref(A)
 local = threading.local()
+from_python = np.frompyfunc(print, 1, 1)
 large = np.zeros(2**14)
 objects = np.array([None])
 many = list(range(5000))
@@ -680,7 +720,7 @@ def test_which_object_counts_between_what_is_remembered_and_what_is_not(
 def test_functions_of_one_code_in_two_modules(module: Callable[..., Any]):
     source = "things = []\n\ndef f():\n    return things\n"
     code = compile(source, "twice.py", "exec")
-    one, other = module(""), module("")
+    one, other = module("", "twice"), module("", "twice")
     for made in (one, other):
         exec(code, made.__dict__)
     assert fingerprint(one.f) == fingerprint(other.f)
@@ -765,6 +805,11 @@ def test_the_attributes_that_code_names(module: Callable[..., Any]):
         def any_name(x, name):
             return getattr(x, name)
 
+        def by_pattern(x):
+            match x:
+                case Plain(named=1):
+                    return 1
+
         def any_store(x, name):
             setattr(x, name, 1)
 
@@ -777,6 +822,7 @@ def test_the_attributes_that_code_names(module: Callable[..., Any]):
     assert mentions([{"a": made.Plain()}]) == named
     assert fingerprint(made.Plain).stores == {"stored", "put"}
     assert mentions(made.any_name) == {"*"}
+    assert mentions(made.by_pattern) == {"named", *named}
     assert (mentions(made.any_store), fingerprint(made.any_store).stores) == (set(), {"*"})
     assert "*" in mentions(made.through_getter)
     assert mentions((1, "a", nn.relu, nn.Dense(3))) == frozenset()

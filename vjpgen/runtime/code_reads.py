@@ -37,12 +37,14 @@ _TRUSTED = _words(
 )
 # What of them isn't: state that anyone may have changed, and files.
 _UNTRUSTED_PARTS = _words("numpy.random numpy.lib.npyio")
+_FILES = "load save savez savez_compressed savetxt loadtxt genfromtxt fromfile memmap"
+_OPTIONS = "get_printoptions set_printoptions printoptions geterr seterr errstate"
 IMPURE_MEMBERS = {
-    "numpy": _words(
-        "random load save savez savez_compressed savetxt loadtxt genfromtxt fromfile memmap lib",
-        "get_printoptions set_printoptions printoptions geterr seterr errstate",
-    )
+    "numpy": _words("random lib datetime64", _FILES, _OPTIONS),
+    "jax.numpy": _words(_FILES, _OPTIONS),
 }
+# Run functions of Python after the trace, which may then change the very objects they were given.
+CALLBACKS = _words("callback pure_callback io_callback debug_callback breakpoint")
 # Built-in functions that have an effect, or tell what no key holds.
 IMPURE_BUILTINS = _words(
     "print input open globals locals vars dir exec eval compile id breakpoint exit quit help",
@@ -51,13 +53,33 @@ IMPURE_BUILTINS = _words(
 # Attributes that lead from a value to state which a walk over values doesn't see.
 _BACK_DOORS = _words(
     "__globals__ __builtins__ __subclasses__ __annotations__ f_globals f_locals f_back tb_frame",
-    "gi_frame cr_frame __code__ __closure__ cell_contents",
+    "gi_frame cr_frame __code__ __closure__ cell_contents __doc__ __type_params__ __annotate__",
+    "__dataclass_params__ _abc_impl",
 )
 # Ways to name an attribute at run time.
 _BY_NAME = _words("getattr hasattr setattr delattr")
 _ANY_NAME = _words(
     "__getattribute__ __getattr__ __setattr__ __delattr__ __dict__ attrgetter methodcaller"
 )
+
+
+class Same:
+    """Stands for one object in keys, and keeps it alive: equal to itself alone."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Same) and other._value is self._value
+
+    def __hash__(self) -> int:
+        return id(self._value)
+
+    def __repr__(self) -> str:
+        return f"Same({self._value!r})"
+
 
 _T = TypeVar("_T")
 
@@ -104,10 +126,11 @@ class Import:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Reads:
-    """What a code object and those inside it read; stands for the code in keys.
+    """What a code object and those inside it read.
 
     Args:
-        code: the code object, which is kept alive.
+        code: the code object.
+        token: stands for the code object in keys.
         names: each global name with the attributes that are read right behind it, in each way
             that occurs.
         imports: the import statements.
@@ -117,6 +140,7 @@ class Reads:
     """
 
     code: types.CodeType
+    token: Same
     names: tuple[tuple[str, tuple[tuple[str, ...], ...]], ...]
     imports: tuple[Import, ...]
     mentions: frozenset[str]
@@ -207,6 +231,8 @@ class _Reader:
                 self.mentions.add(name)
             elif step.opname == "STORE_ATTR":
                 self.stores.add(name)
+            elif step.opname == "MATCH_CLASS":  # by position: whatever the class says
+                self.mentions.update(steps[place - 1].argval, ["*"] * bool(step.arg))
             elif step.opname == "IMPORT_NAME":
                 level, names = steps[place - 2].argval, steps[place - 1].argval
                 self.imports.append(Import(name, level, names and tuple(names)))
@@ -226,11 +252,12 @@ _WRITTEN = {"__init__", "__eq__", "__hash__", "__repr__", "__lt__", "__le__", "_
 def _read(code: types.CodeType) -> Reads:
     reader = _Reader()
     reader.read(code)
-    doors = sorted((reader.mentions | reader.stores) & _BACK_DOORS)
+    doors = sorted((reader.mentions | reader.stores) & (_BACK_DOORS | CALLBACKS))
     by_name = {"*"} if reader.mentions & _ANY_NAME else set()
     is_written = code.co_filename == "<string>" and code.co_name in _WRITTEN
     return Reads(
         code,
+        Same(code),
         tuple((name, tuple(chains)) for name, chains in reader.names.items()),
         tuple(reader.imports),
         frozenset() if is_written else frozenset(reader.mentions | by_name),

@@ -24,21 +24,24 @@ import operator
 import struct
 import sys
 import types
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
 import numpy as np
 from flax.core import FrozenDict
+from flax.core.scope import Scope, Variable
 from flax.linen.module import Module
 from jax.core import Tracer
 
 from vjpgen.runtime.code_reads import (
+    CALLBACKS,
     IMPURE_BUILTINS,
     IMPURE_MEMBERS,
     Import,
     Reads,
     Recent,
+    Same,
     exported,
     is_impure_module,
     is_trusted,
@@ -66,24 +69,6 @@ class Incomparable(Exception):  # noqa: N818 - it is no error of the user's
     def __init__(self, message: str, *, lasts: bool = False) -> None:
         super().__init__(message)
         self.lasts = lasts
-
-
-class Same:
-    """Stands for one object in keys, and keeps it alive: equal to itself alone."""
-
-    __slots__ = ("_value",)
-
-    def __init__(self, value: Any) -> None:
-        self._value = value
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Same) and other._value is self._value
-
-    def __hash__(self) -> int:
-        return id(self._value)
-
-    def __repr__(self) -> str:
-        return f"Same({self._value!r})"
 
 
 class Key:
@@ -185,6 +170,7 @@ class _Mark(enum.Enum):
     CLASS = enum.auto()
     OBJECT = enum.auto()
     KNOWN = enum.auto()
+    READ = enum.auto()
 
     __hash__ = object.__hash__
 
@@ -331,19 +317,24 @@ class _Walk:
             if self.guards is not None:
                 self.guards.content(value.__iter__, content)
             if isinstance(value, collections.deque):
-                self.visit(value.maxlen)
+                content = (*content, value.maxlen)
             self.visit_all(type(value), content)
 
     def dict(self, value: Any) -> None:
         """Write a dict, in order."""
         if self.is_new(value):
+            if isinstance(value, collections.defaultdict):
+                self.out.append(collections.defaultdict)
+                self.visit(value.default_factory)
             self.items(type(value), value)
 
     def items(self, kind: Any, mapping: Any) -> None:
         """Write the keys and values of a mapping."""
-        items = tuple(dict.items(mapping) if isinstance(mapping, dict) else mapping.items())
+        # as it is, not as a subclass may show it
+        owner: Any = dict if issubclass(type(mapping), dict) else types.MappingProxyType
+        owner = collections.OrderedDict if type(mapping) is collections.OrderedDict else owner
+        items = tuple(owner.items(mapping))
         if self.guards is not None:
-            owner = dict if isinstance(mapping, dict) else type(mapping)
             for read in (owner.keys, owner.values):
                 self.guards.content(functools.partial(read, mapping), tuple(read(mapping)))
         self.out += (kind, len(items))
@@ -412,12 +403,7 @@ class _Walk:
         """Write a module, of which the attributes of a chain are read one after the other."""
         name = value.__name__
         if is_trusted(name):
-            impure = IMPURE_MEMBERS.get(name, frozenset())
-            if chain and chain[0] in impure:
-                raise Incomparable(f"{name}.{chain[0]} has state", lasts=True)
-            if impure and not chain:
-                self.loose.add(name)
-            self.same(value)
+            self.trusted_module(value, chain)
         elif is_impure_module(name):
             raise Incomparable(f"the module {name} has state", lasts=True)
         elif not chain:
@@ -431,6 +417,20 @@ class _Walk:
                 self.module(found, chain[1:])
             else:
                 self.visit(found)
+
+    def trusted_module(self, value: types.ModuleType, chain: tuple[str, ...]) -> None:
+        """Write a trusted module, unless what is read of it isn't."""
+        self.same(value)
+        impure = IMPURE_MEMBERS.get(value.__name__, frozenset())
+        if not chain:
+            if impure:
+                self.loose.add(value.__name__)
+            return
+        if chain[0] in impure:
+            raise Incomparable(f"{value.__name__}.{chain[0]} has state", lasts=True)
+        found = value.__dict__.get(chain[0])
+        if isinstance(found, types.ModuleType):
+            self.module(found, chain[1:])
 
     def lookup(self, namespace: dict[str, Any], name: str) -> Any:
         """Return what a namespace holds by a name; `_Mark.UNBOUND` for nothing."""
@@ -451,12 +451,13 @@ class _Walk:
                 return
             code: Any = Same(value.__code__)
         else:
-            code = reads = reads_of(value.__code__)
+            reads = reads_of(value.__code__)
+            code = reads.token
         if not self.is_new(value):
             return
         if self.guards is not None:
             self.guards.function(value)
-        self.out += (_Mark.FUNCTION, code, value.__name__, value.__qualname__)
+        self.out += (_Mark.FUNCTION, code, value.__name__, value.__qualname__, value.__module__)
         rule = value.__dict__.get(RULE)
         self.attributes(value)
         if isinstance(rule, Rule) and reads is None:
@@ -474,7 +475,8 @@ class _Walk:
         namespace = function.__globals__
         place = (id(namespace), reads)
         if place in self._namespaces:
-            return  # read before, in this walk
+            self.out.append(_Mark.READ)
+            return
         self._namespaces.add(place)
         self.reads.add(reads)
         if reads.impure:
@@ -495,7 +497,7 @@ class _Walk:
         found = self.lookup(function.__globals__, name)
         if found is _Mark.UNBOUND:
             found = self.lookup(function.__builtins__, name)
-            if found is not _Mark.UNBOUND and name in IMPURE_BUILTINS:
+            if name in IMPURE_BUILTINS or (name == "hash" and reads.code.co_name != "__hash__"):
                 message = f"{reads.code.co_qualname} uses {name}"
                 raise Incomparable(message, lasts=True)
         if found is _Mark.UNBOUND:
@@ -521,9 +523,9 @@ class _Walk:
             self.module(module)
             return
         for part in statement.names:
-            found = module.__dict__.get(part, sys.modules.get(f"{name}.{part}"))
-            if isinstance(found, types.ModuleType):
-                self.module(found)
+            submodule = sys.modules.get(f"{name}.{part}")
+            if part not in module.__dict__ and submodule is not None:
+                self.module(submodule)
             else:
                 self.module(module, (part,))
 
@@ -532,6 +534,8 @@ class _Walk:
         module, _, member = name.rpartition(".")
         if module == "builtins" and member in IMPURE_BUILTINS:
             raise Incomparable(f"the function {member}", lasts=True)
+        if member in CALLBACKS:
+            raise Incomparable(f"{name} runs a function later", lasts=True)
         if member in IMPURE_MEMBERS.get(module, ()):
             raise Incomparable(f"{name} has state", lasts=True)
         self.same(value)
@@ -546,6 +550,13 @@ class _Walk:
         else:
             self.out += (types.BuiltinFunctionType, value.__name__)
             self.visit(owner)
+
+    def ufunc(self, value: np.ufunc) -> None:
+        """Write a function of NumPy over elements; one made of a Python function hides it."""
+        homes = [sys.modules.get(name) for name in ("numpy", "scipy.special")]
+        if not any(getattr(home, value.__name__, None) is value for home in homes):
+            self.refuse(value)
+        self.same(value)
 
     def holder(self, value: Any) -> None:
         """Write a thing that holds functions or values under fixed names, such as a property."""
@@ -625,7 +636,7 @@ class _Walk:
             and getattr(sys.modules.get(value.__module__), value.__name__, None) is value
         ):
             raise Incomparable(f"the class {value.__module__}.{value.__qualname__}", lasts=True)
-        if not value.__flags__ & _MADE_AT_RUN_TIME:
+        if not value.__flags__ & _MADE_AT_RUN_TIME or _is_in_c(value):
             raise Incomparable(f"the class {value.__module__}.{value.__qualname__}, written in C")
         held = value.__dict__
         if self.guards is not None:
@@ -633,10 +644,7 @@ class _Walk:
         self.out += (_Mark.CLASS, Same(value), len(value.__mro__))
         if type(value) is not type:
             self.type(type(value))
-        for name, part in tuple(held.items()):
-            if name not in _CLASS_DETAILS:
-                self.out.append(name)
-                self.visit(part)
+        self.parts(held, _CLASS_DETAILS)
         for base in value.__mro__[1:]:
             self.visit(base)
 
@@ -675,13 +683,17 @@ class _Walk:
 
     def attributes(self, value: Any) -> None:
         """Write the attributes of an object."""
-        attributes = value.__dict__
         if self.guards is not None:
             self.guards.attributes(value)
-        for name, part in tuple(attributes.items()):
-            if name not in _DETAILS:
-                self.out.append(name)
-                self.visit(part)
+        self.parts(value.__dict__, _DETAILS)
+
+    def parts(self, held: Mapping[str, Any], left_out: frozenset[str]) -> None:
+        """Write attributes, but for some."""
+        parts = [(name, part) for name, part in tuple(held.items()) if name not in left_out]
+        self.out.append(len(parts))
+        for name, part in parts:
+            self.out.append(name)
+            self.visit(part)
 
     def object(self, value: Any) -> None:
         """Write an object of a class: the class, and what it holds."""
@@ -708,7 +720,7 @@ class _Walk:
             parts = _slots(layout.slots, value)
             if self.guards is not None:
                 self.guards.content(functools.partial(_slots, layout.slots, value), parts)
-            self.visit_all(tuple, parts)
+            self.visit_all(tuple, parts[1:])
         if layout.has_attributes:
             self.attributes(value)
 
@@ -722,17 +734,14 @@ class _Walk:
     def linen(self, value: Module) -> None:
         """Write a Linen module that isn't bound, such as a template in a field."""
         held = value.__dict__
-        if held.get("scope") is not None or isinstance(held.get("parent"), Module):
+        if held.get("scope") is not None or isinstance(value.parent, (Module, Scope)):
             raise Incomparable(f"the bound module {type(value).__qualname__}")
         if self.is_new(value):
             if self.guards is not None:
                 self.guards.attributes(value)
             self.out.append(Module)
             self.type(type(value))
-            for name, part in tuple(held.items()):
-                if name not in _LINEN_DETAILS:
-                    self.out.append(name)
-                    self.visit(part)
+            self.parts(held, _LINEN_DETAILS)
 
 
 def _explore(value: Any, visit: Callable[[_Walk, Any], None], leaf: Leaf | None) -> _Memo:
@@ -782,6 +791,12 @@ _CONTENT: dict[Any, Callable[[Any], Any]] = {
 }
 
 
+def _is_in_c(cls: type) -> bool:
+    """Tell whether a class has methods written in C, as none has that Python makes."""
+    kinds = (types.MethodDescriptorType, types.WrapperDescriptorType)
+    return any(isinstance(p, kinds) and p.__objclass__ is cls for p in cls.__dict__.values())
+
+
 _MUTABLE = frozenset({list, set, collections.deque})
 
 
@@ -794,7 +809,7 @@ def _misses(value: Any) -> int:
 
 
 def _slots(descriptors: list[Any], value: Any) -> tuple[Any, ...]:
-    return tuple(_slot(descriptor, value) for descriptor in descriptors)
+    return (type(value), *(_slot(descriptor, value) for descriptor in descriptors))
 
 
 def _slot(descriptor: Any, value: Any) -> Any:
@@ -822,7 +837,9 @@ class _Layout:
             if isinstance(part, types.MemberDescriptorType)
         ]
         self.has_attributes = bool(cls.__dictoffset__)
-        pointers = len(self.slots) + self.has_attributes + bool(cls.__weakrefoffset__)
+        # -1 and less than that: Python keeps these elsewhere
+        pointers = len(self.slots) + (cls.__weakrefoffset__ > 0)
+        pointers += cls.__dictoffset__ not in (0, -1)
         size = self.base.__basicsize__ + pointers * struct.calcsize("P")
         # a class in C has room for more than its attributes
         self.hides = cls.__basicsize__ > size or cls.__itemsize__ != self.base.__itemsize__
@@ -876,9 +893,10 @@ def _table() -> Iterator[tuple[Any, _How]]:
         yield cls, _How(_Walk.sequence)
     for cls in (list, set, collections.deque):
         yield cls, _How(_Walk.list)
-    yield dict, _How(_Walk.dict)
+    for cls in (dict, collections.OrderedDict, collections.defaultdict):
+        yield cls, _How(_Walk.dict)
     yield types.MappingProxyType, _How(_Walk.proxy)
-    yield dataclasses.Field, _How(_Walk.field)
+    yield dataclasses.Field, plain(_Walk.field)
     yield FrozenDict, _How(_Walk.frozen)
     yield slice, _How(_Walk.slice)
     yield np.ndarray, _How(_Walk.array)
@@ -886,17 +904,18 @@ def _table() -> Iterator[tuple[Any, _How]]:
     yield types.FunctionType, _How(_Walk.top_function)
     yield types.MethodType, _How(_Walk.method)
     for cls in _BUILTIN_FUNCTIONS:
-        yield cls, _How(_Walk.builtin)
+        yield cls, plain(_Walk.builtin)
     for cls in (types.GetSetDescriptorType, types.MemberDescriptorType, _TUPLE_GETTER):
         yield cls, plain(_Walk.same)
+    yield np.ufunc, plain(_Walk.ufunc)
     for cls in _PARTS:
-        yield cls, _How(_Walk.holder)
+        yield cls, _How(_Walk.holder, asked=cls is functools.partial)
     for cls in (operator.attrgetter, operator.itemgetter, operator.methodcaller):
         yield cls, _How(_Walk.reduced)
     yield type(functools.lru_cache(lambda: None)), _How(_Walk.cached)
     yield type(jax.jit(lambda: None)), _How(_Walk.jitted)
-    yield inspect.Signature, _How(_Walk.signature)
-    yield Rule, _How(_Walk.rule)
+    yield inspect.Signature, plain(_Walk.signature)
+    yield Rule, plain(_Walk.rule)
     for cls in (types.GenericAlias, types.UnionType):
         yield cls, plain(_Walk.same)
 
@@ -907,7 +926,6 @@ _BUILTIN_FUNCTIONS = (
     types.MethodWrapperType,
     types.MethodDescriptorType,
     types.ClassMethodDescriptorType,
-    np.ufunc,
     type(np.sum),
 )
 _TUPLE_GETTER: type = type(vars(inspect.FullArgSpec)["args"])
@@ -919,6 +937,14 @@ _PARTS: dict[type, tuple[str, ...]] = {
     functools.cached_property: ("func", "attrname"),
 }
 _HOW: dict[type, _How] = {}
+# Immutable, and equal where they are the same.
+_VALUES = (
+    np.dtype,
+    jax.sharding.Sharding,
+    jax.sharding.PartitionSpec,
+    jax.sharding.Mesh,
+    jax.sharding.AbstractMesh,
+)
 
 
 def _how(kind: type) -> _How:
@@ -934,7 +960,7 @@ def _choose(kind: type) -> _How:
         return _How(_Walk.type, asked=False)
     if issubclass(kind, types.ModuleType):
         return _How(_Walk.module, asked=False)
-    if issubclass(kind, Tracer):
+    if issubclass(kind, (Tracer, Scope, Variable)):
         return _How(_Walk.refuse)
     if issubclass(kind, jax.Array):
         return _How(_Walk.same)
@@ -944,7 +970,7 @@ def _choose(kind: type) -> _How:
         return _How(_Walk.member)
     if issubclass(kind, np.generic) and kind.__module__ == "numpy":
         return _How(_Walk.scalar, asked=False)
-    if issubclass(kind, (np.dtype, jax.sharding.Sharding, jax.sharding.PartitionSpec)):
+    if issubclass(kind, _VALUES):
         return _How(_Walk.by_value)
     if issubclass(kind, (jax.Device, jax.tree_util.PyTreeDef)) or kind.__module__ == "typing":
         return _How(_Walk.same)
