@@ -1,17 +1,16 @@
-"""The measurements as tables, and as plain data."""
+"""The measurements as tables."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from tests.benchmarks.command_line import Comparison, Spent, comparisons
-from tests.benchmarks.measure import EAGER, FIRST, STEP, Program, Report
-from tests.benchmarks.variants import FLAX, GENERATED, HAND, VARIANTS, Workload
+from tests.benchmarks.goals import NOT_MEASURED, Rows
+from tests.benchmarks.imports import Imports
+from tests.benchmarks.measure import Report
+from tests.benchmarks.results import Results
+from tests.benchmarks.variants import FLAX, GENERATED, HAND
 
-Rows = list[list[str]]
-_HEADER = ["workload", "figure", *VARIANTS, f"generated / {FLAX}", f"generated / {HAND}", "goal"]
 _COMMANDS = ["command", "time", "against", "its time", "ratio", "goal"]
 _GROWTH = [
     "tree",
@@ -25,16 +24,27 @@ _GROWTH = [
 ]
 
 
-def device_table(reports: Mapping[Workload, Report]) -> Rows:
-    """One row a workload and figure: milliseconds, bytes, numbers of operations."""
-    rows = [_HEADER]
-    for workload, report in reports.items():
-        for figure, samples in report.samples.items():
-            values = [f"{1e3 * samples.median(name):.2f} ms" for name in VARIANTS]
-            ratios = [f"{samples.ratio(GENERATED, other):.2f}" for other in (FLAX, HAND)]
-            rows.append([workload.title, figure, *values, *ratios, _goal(workload, figure)])
-        rows += [[workload.title, *row] for row in _program_rows(report.programs)]
+def device_table(results: Results) -> Rows:
+    """One row a workload and figure: times, bytes, numbers of operations."""
+    ratios = [f"{GENERATED} / {other}" for other in (FLAX, HAND)]
+    rows = [["workload", "figure", *results.variants, *ratios, "rounds"]]
+    for report in results.reports:
+        rows += _report_rows(results, report)
     return rows
+
+
+def figure_table(results: Results, figure: str) -> Rows:
+    """The rows of one figure, one a workload."""
+    header, *rows = device_table(results)
+    return [[row[0], *row[2:-1]] for row in [header, *(each for each in rows if each[1] == figure)]]
+
+
+def footnotes(results: Results) -> list[str]:
+    """Why variants have no figures: what each said when it was tried."""
+    return [
+        f"[{number}] {variant}, {', '.join(titles)}: {reason}"
+        for number, ((variant, reason), titles) in enumerate(_reasons(results).items(), 1)
+    ]
 
 
 def command_table(spent: Sequence[Spent]) -> Rows:
@@ -61,35 +71,14 @@ def growth_table(spent: Sequence[Spent]) -> Rows:
     return rows
 
 
-def same_operations(programs: Mapping[str, Program]) -> bool:
-    """Tell whether the generated module's program has the hand-lifted one's operations."""
-    return programs[GENERATED].operations == programs[HAND].operations
-
-
-def as_data(reports: Mapping[Workload, Report], spent: Sequence[Spent]) -> Any:
-    """All that was measured, for a JSON file."""
-    return {
-        "workloads": [
-            {
-                "title": workload.title,
-                "seconds": {
-                    figure: {name: samples.median(name) for name in VARIANTS}
-                    for figure, samples in report.samples.items()
-                },
-                "programs": {
-                    name: dataclasses.asdict(program) for name, program in report.programs.items()
-                },
-                "same_operations": same_operations(report.programs),
-            }
-            for workload, report in reports.items()
-        ],
-        "commands": [
-            dataclasses.asdict(each) | {"ratio": each.ratio}
-            for tree in spent
-            for each in comparisons(tree)
-        ],
-        "trees": [dataclasses.asdict(each) for each in spent],
-    }
+def import_table(imports: Imports) -> Rows:
+    """What imports take, each in a process of its own."""
+    return [
+        ["import, in a fresh process", "time"],
+        [f"a source with {imports.rules} rules, after all that it imports", _time(imports.source)],
+        ["the module generated from it, likewise", _time(imports.generated)],
+        ["vjpgen's runtime, after jax and flax", _time(imports.runtime)],
+    ]
 
 
 def as_text(rows: Rows) -> str:
@@ -107,26 +96,51 @@ def as_markdown(rows: Rows) -> str:
     return "\n".join([header, f"|{'---|' * len(rows[0])}", *body])
 
 
-def _program_rows(programs: Mapping[str, Program]) -> Rows:
-    sizes = [programs[name].temporary_bytes for name in VARIANTS]
-    counts = [sum(programs[name].operations.values()) for name in VARIANTS]
-    verdict = "the same" if same_operations(programs) else "not the same"
+def _report_rows(results: Results, report: Report) -> Rows:
+    def row(
+        figure: str, of: Callable[[str], float], words: Callable[[float], str], rounds: str
+    ) -> list[str]:
+        values = {name: of(name) for name in results.variants if name not in report.reasons}
+        cells = [
+            words(values[name]) if name in values else _missing(results, report, name)
+            for name in results.variants
+        ]
+        ratios = [
+            f"{values[GENERATED] / max(values[other], 1e-12):.2f}" if other in values else "-"
+            for other in (FLAX, HAND)
+        ]
+        return [report.title, figure, *cells, *ratios, rounds]
 
-    def row(figure: str, values: list[int], goal: str) -> list[str]:
-        by_name = dict(zip(VARIANTS, values, strict=True))
-        ratios = [f"{by_name[GENERATED] / max(by_name[other], 1):.2f}" for other in (FLAX, HAND)]
-        return [figure, *(f"{value:,}" for value in values), *ratios, goal]
-
-    return [
-        row("temporary bytes", sizes, f"<= 1.00 of {HAND}"),
-        row("optimized operations", counts, f"those of {HAND}: {verdict}"),
+    rows = [
+        row(figure, samples.median, _time, str(len(samples.seconds[GENERATED])))
+        for figure, samples in report.samples.items()
     ]
+    if report.programs:
+        sizes = {name: each.temporary_bytes for name, each in report.programs.items()}
+        counts = {name: sum(each.operations.values()) for name, each in report.programs.items()}
+        rows.append(row("temporary bytes", sizes.__getitem__, "{:,}".format, ""))
+        rows.append(row("optimized operations", counts.__getitem__, "{:,}".format, ""))
+    if report.left_out:
+        empty = [NOT_MEASURED] * len(results.variants)
+        rows.append([report.title, ", ".join(report.left_out), *empty, "", "", ""])
+    return rows
 
 
-def _goal(workload: Workload, figure: str) -> str:
-    """The goal that a figure has, in words; "" where it has none."""
-    if figure == FIRST and workload.kind == "Layer" and workload.depth in (24, 96):
-        return f"<= {0.2 if workload.depth == 24 else 0.1} of {FLAX}"
-    if figure == FIRST and workload.depth == 1:
-        return f"<= 1.1 of {HAND}"
-    return {STEP: f"1.00 of {HAND}", EAGER: f"<= 0.6 of {FLAX}"}.get(figure, "")
+def _missing(results: Results, report: Report, variant: str) -> str:
+    number = list(_reasons(results)).index((variant, report.reasons[variant])) + 1
+    return f"- [{number}]"
+
+
+def _reasons(results: Results) -> dict[tuple[str, str], list[str]]:
+    """The titles of the workloads that a variant cannot do, by the variant and the reason."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for report in results.reports:
+        for variant, reason in report.reasons.items():
+            found.setdefault((variant, reason), []).append(report.title)
+    return found
+
+
+def _time(seconds: float) -> str:
+    if seconds >= 1:
+        return f"{seconds:.2f} s"
+    return f"{1e3 * seconds:.{0 if seconds >= 0.1 else 1 if seconds >= 0.01 else 2}f} ms"

@@ -1,13 +1,15 @@
-"""One loss, written in five ways: what is measured side by side."""
+"""One loss, written in several ways: what is measured side by side."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
+import importlib
 import importlib.util
 import sys
 import tempfile
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,72 +21,103 @@ import numpy as np
 
 import vjpgen
 from tests.benchmarks import models
+from tests.benchmarks.workloads import Unit, Workload, plain
 from vjpgen.compiler import Options, compile_source
 
-PLAIN, FLAX, HAND, GENERATED, DROP_IN = VARIANTS = (
+PLAIN, FLAX, JITTED, NNX, HAND, GENERATED, UNSHARED, DROP_IN = (
     "plain autodiff",
     "nn.custom_vjp",
+    "nn.jit(nn.custom_vjp)",
+    "nnx.custom_vjp",
     "hand-lifted",
     "generated",
+    "generated, sharing off",
     "vjpgen.custom_vjp",
 )
-Loss = Callable[[Any, Any], Any]
+# Those that can do every workload: where one cannot, it is a bug and no figure.
+ABLE = (PLAIN, HAND, GENERATED, UNSHARED, DROP_IN)
+Loss = Callable[[Any, Any, Any], Any]
 
 
 @dataclasses.dataclass(frozen=True)
-class Workload:
-    """What is computed.
+class Candidate:
+    """A workload in one variant.
 
     Args:
-        kind: the layer: a class of `models`.
-        body: what the layer computes.
-        depth: the number of equal layers.
-        shape: the input's shape; the last is the layers' width.
+        loss: of parameters, the other collections, and the input; returns a number and the
+            updated collections.
+        params: the parameters, as the variant holds them.
+        state: the other collections, as the variant holds them.
+        x: the input.
+        as_dicts: turns gradients and updated collections into Linen's dicts.
     """
 
-    kind: str
-    body: Callable[..., Any]
-    depth: int
-    shape: tuple[int, ...]
+    loss: Loss
+    params: Any
+    state: Any
+    x: Any
+    as_dicts: Callable[[Any, Any], tuple[Any, Any]] = lambda gradients, updated: (
+        gradients,
+        updated,
+    )
 
     @property
-    def title(self) -> str:
-        """The words for it in the table."""
-        return f"{self.depth} {self.kind.lower()}{'' if self.depth == 1 else 's'}"
+    def arguments(self) -> tuple[Any, Any, Any]:
+        """What the loss takes."""
+        return self.params, self.state, self.x
+
+    def gradient(self) -> Callable[..., Any]:
+        """A function that JAX has never seen: the gradient, and the updated collections."""
+        return jax.grad(lambda *arguments: self.loss(*arguments), has_aux=True)
+
+    def comparable(self, found: Any) -> Any:
+        """What a gradient function gave, as Linen's dicts of NumPy arrays."""
+        return jax.tree.map(np.asarray, self.as_dicts(*found))
 
 
-def layers(depth: int) -> Workload:
-    """A stack of dense layers."""
-    return Workload("Layer", models.dense, depth, (64, 256))
+@dataclasses.dataclass(frozen=True)
+class Field:
+    """A workload's variants that can do it, and why the others cannot."""
+
+    candidates: Mapping[str, Candidate]
+    reasons: Mapping[str, str]
 
 
-def blocks(depth: int) -> Workload:
-    """A stack of transformer-like blocks."""
-    return Workload("Block", models.transformer, depth, (4, 64, 128))
+def variants() -> list[str]:
+    """The variants, in the tables' order."""
+    makers = _makers()
+    return [name for name in makers if name != UNSHARED or _sharing() is not None]
 
 
-class Stack(nn.Module):
-    """Equal layers, one after the other."""
-
-    layer: Callable[..., nn.Module]
-    depth: int
-
-    @nn.compact
-    def __call__(self, x):
-        for index in range(self.depth):
-            x = self.layer(name=f"layer_{index}")(x)
-        return x
+def around(variant: str) -> contextlib.AbstractContextManager[Any]:
+    """What a variant is traced and run in."""
+    sharing = _sharing()
+    if variant == UNSHARED and sharing is not None:
+        return sharing.disabled()
+    return contextlib.nullcontext()
 
 
+def clear_caches() -> None:
+    """Forget every trace: JAX's, those of `nn.jit` and NNX among them, and vjpgen's."""
+    jax.clear_caches()
+    sharing = _sharing()
+    if sharing is not None:
+        sharing.clear()
+
+
+def _sharing() -> ModuleType | None:
+    """The part of the runtime that keeps traces for equal modules, where it has one."""
+    name = "vjpgen.runtime.sharing"
+    return importlib.import_module(name) if importlib.util.find_spec(name) else None
+
+
+@functools.cache
 def generated_models() -> ModuleType:
     """Compile `models` and import the module generated from it."""
-    source = Path(models.__file__)
-    result = compile_source(source.read_bytes(), source.name, options=Options(source.name))
-    assert result.output is not None, result.diagnostics
     name = "vjpgen_benchmark_models_vjp"
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, f"{name}.py")
-        path.write_bytes(result.output)
+        path.write_bytes(generated_source())
         spec = importlib.util.spec_from_file_location(name, path)
         assert spec is not None
         assert spec.loader is not None
@@ -94,74 +127,227 @@ def generated_models() -> ModuleType:
     return module
 
 
-def losses(workload: Workload, generated: ModuleType) -> dict[str, Loss]:
-    """The workload's loss in each variant, all over the same parameters."""
-    kind, depth, width = workload.kind, workload.depth, workload.shape[-1]
+def generated_source() -> bytes:
+    """What vjpgen generates from `models`."""
+    source = Path(models.__file__)
+    result = compile_source(source.read_bytes(), source.name, options=Options(source.name))
+    assert result.output is not None, result.diagnostics
+    return result.output
 
-    def stacked(layer: Callable[..., nn.Module]) -> Loss:
-        return _loss(Stack(partial(layer, width), depth).apply)
 
+def field(workload: Workload) -> Field:
+    """Try every variant; leave out those that fail, or have another gradient than autodiff.
+
+    Raises:
+        Exception: one of `ABLE` fails.
+    """
+    expected = _gradients(_makers()[PLAIN](workload))
+    candidates: dict[str, Candidate] = {}
+    reasons: dict[str, str] = {}
+    for name in variants():
+        try:
+            with around(name):
+                candidate = _makers()[name](workload)
+                found = _gradients(candidate)
+            assert_same(found, expected)
+        except Exception as error:
+            if name in ABLE:
+                raise
+            reasons[name] = first_line(error)
+        else:
+            candidates[name] = candidate
+    return Field(candidates, reasons)
+
+
+def first_line(error: Exception) -> str:
+    """An exception in a line: its type and the first line of what it says."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def _gradients(candidate: Candidate) -> Any:
+    """The gradients and the updated collections; also trace and lower the whole."""
+    jax.jit(candidate.gradient()).trace(*candidate.arguments).lower()
+    return candidate.comparable(candidate.gradient()(*candidate.arguments))
+
+
+def assert_same(found: Any, expected: Any) -> None:
+    """Fail where gradients or updates are not plain autodiff's; both as `comparable` has them."""
+    for (path, a), b in zip(
+        jax.tree_util.tree_leaves_with_path(found), jax.tree.leaves(expected), strict=True
+    ):
+        if not np.allclose(a, b, rtol=1e-3, atol=1e-5):
+            where = jax.tree_util.keystr(path[1:], simple=True, separator=".")
+            what = "gradient" if path[0] == jax.tree_util.SequenceKey(0) else "update"
+            raise AssertionError(f"another {what} than plain autodiff's, of {where}")
+
+
+def _makers() -> dict[str, Callable[[Workload], Candidate]]:
     return {
-        PLAIN: stacked(getattr(models, kind)),
-        FLAX: stacked(_lifted(workload.body, nn.custom_vjp)),
-        HAND: _loss(_hand_lifted(getattr(models, kind)(width), depth)),
-        GENERATED: stacked(getattr(generated, kind)),
-        DROP_IN: stacked(_lifted(workload.body, vjpgen.custom_vjp)),
+        PLAIN: functools.partial(_linen, plain),
+        FLAX: functools.partial(_linen, functools.partial(_lifted, nn.custom_vjp)),
+        JITTED: functools.partial(_linen, _jitted),
+        NNX: _nnx,
+        HAND: _by_hand,
+        GENERATED: functools.partial(_linen, _generated),
+        UNSHARED: functools.partial(_linen, _generated),
+        DROP_IN: functools.partial(_linen, functools.partial(_lifted, vjpgen.custom_vjp)),
     }
 
 
-def inputs(workload: Workload) -> tuple[Any, Any]:
-    """Parameters and an input."""
-    keys = jax.random.split(jax.random.key(0))
-    x = jax.random.normal(keys[0], workload.shape)
-    layer = partial(getattr(models, workload.kind), workload.shape[-1])
-    return jax.jit(Stack(layer, workload.depth).init)(keys[1], x), x
+def _generated(kind: str) -> type[nn.Module]:
+    return getattr(generated_models(), kind)
 
 
-def assert_same_gradients(found: dict[str, Loss], params: Any, x: Any) -> None:
-    """Fail where the gradient of a variant is not plain autodiff's."""
-    expected = jax.jit(jax.grad(found[PLAIN]))(params, x)
-    for name, loss in found.items():
-        gradient = jax.jit(jax.grad(loss))(params, x)
-        jax.tree.map(
-            partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6, err_msg=name),
-            gradient,
-            expected,
-        )
+@functools.cache
+def _lifted(lift: Callable[..., Any], kind: str) -> type[nn.Module]:
+    """A module with its rule in the call, as Flax documents it."""
+    source = plain(kind)
+    body = {
+        "Layer": models.dense,
+        "Sloped": models.sloped,
+        "Attention": models.attention,
+        "Mlp": models.mlp,
+        "Residual": models.residual,
+        "Cell": models.cell,
+    }[kind]
+
+    def forward(module: Any, *args: Any) -> Any:
+        return nn.vjp(body, module, *args)
+
+    @nn.compact
+    def call(self: Any, *args: Any) -> Any:
+        return lift(body, forward, models.same)(self, *args)
+
+    members = {"__annotations__": dict(source.__annotations__), "__call__": call}
+    return type(kind, (nn.Module,), {**members, "__module__": __name__})
 
 
-def _loss(apply: Callable[[Any, Any], Any]) -> Loss:
-    return lambda params, x: jnp.mean(apply(params, x) ** 2)
+@functools.cache
+def _jitted(kind: str) -> type[nn.Module]:
+    return nn.jit(_lifted(nn.custom_vjp, kind))
 
 
-def _lifted(body: Callable[..., Any], lift: Callable[..., Any]) -> type[nn.Module]:
-    """A layer with its rule in the call, as Flax documents it."""
+def _linen(unit: Unit, workload: Workload) -> Candidate:
+    params, state, x = workload.inputs()
+    model = workload.model(unit)
 
-    def forward(module, x):
-        return nn.vjp(body, module, x)
+    def loss(params: Any, state: Any, x: Any) -> Any:
+        variables = {"params": params, **state}
+        if not state:
+            return _mean_square(model.apply(variables, x)), {}
+        y, updated = model.apply(variables, x, mutable=list(state))
+        return _mean_square(y), updated
 
-    class Lifted(nn.Module):
-        features: int
-
-        @nn.compact
-        def __call__(self, x):
-            return lift(body, forward, models.same)(self, x)
-
-    return Lifted
+    return Candidate(loss, params, state, x)
 
 
-def _hand_lifted(layer: nn.Module, depth: int) -> Callable[[Any, Any], Any]:
-    """A stack over explicit variables with `jax.custom_vjp`."""
+def _by_hand(workload: Workload) -> Candidate:
+    """The workload over explicit variables with `jax.custom_vjp`."""
+    params, state, x = workload.inputs()
+    functions = [_explicit(part.kind, part.fields) for part in workload.parts]
 
-    def primal(params, x):
-        return layer.apply({"params": params}, x)
+    def scanned(params: Any, state: Any, x: Any) -> Any:
+        def step(carry: Any, x: Any) -> Any:
+            return functions[0](params[workload.parts[0].name], carry, x)
+
+        return _mean_square(jax.lax.scan(step, workload.carry(), x)[1]), {}
+
+    def chain(params: Any, state: Any, x: Any) -> Any:
+        for part, function in zip(workload.parts, functions, strict=True):
+            x = function(params[part.name], x)
+        return _mean_square(x), {}
+
+    def chain_with_state(params: Any, state: Any, x: Any) -> Any:
+        updated: dict[str, Any] = {name: {} for name in state}
+        for part, function in zip(workload.parts, functions, strict=True):
+            own = {name: collection[part.name] for name, collection in state.items()}
+            x, new = function(params[part.name], own, x)
+            for name, collection in new.items():
+                updated[name][part.name] = collection
+        return _mean_square(x), updated
+
+    if workload.scanned:
+        return Candidate(scanned, params, state, x)
+    if state:
+        functions = [_explicit_with_state(part.kind, part.fields) for part in workload.parts]
+        return Candidate(chain_with_state, params, state, x)
+    return Candidate(chain, params, state, x)
+
+
+@functools.cache
+def _explicit(kind: str, fields: tuple[tuple[str, Any], ...]) -> Callable[..., Any]:
+    """A module without state, as a function of its parameters with a rule."""
+    module = plain(kind)(**dict(fields))
+
+    def primal(params: Any, *args: Any) -> Any:
+        return module.apply({"params": params}, *args)
 
     function = jax.custom_vjp(primal)
-    function.defvjp(lambda params, x: jax.vjp(primal, params, x), models.same)
+    function.defvjp(lambda params, *args: jax.vjp(primal, params, *args), models.same)
+    return function
 
-    def apply(variables, x):
-        for index in range(depth):
-            x = function(variables["params"][f"layer_{index}"], x)
-        return x
 
-    return apply
+@functools.cache
+def _explicit_with_state(kind: str, fields: tuple[tuple[str, Any], ...]) -> Callable[..., Any]:
+    """A module with state, as a function of all its collections with a rule."""
+    module = plain(kind)(**dict(fields))
+
+    def primal(params: Any, state: Any, *args: Any) -> Any:
+        return module.apply({"params": params, **state}, *args, mutable=list(state))
+
+    def forward(params: Any, state: Any, *args: Any) -> Any:
+        def run(params: Any, *args: Any) -> Any:
+            return primal(params, state, *args)
+
+        output, vjp_fn, updated = jax.vjp(run, params, *args, has_aux=True)
+        return (output, updated), vjp_fn
+
+    def backward(vjp_fn: Any, tangents: Any) -> Any:
+        params_t, *args_t = vjp_fn(tangents[0])
+        return params_t, None, *args_t
+
+    function = jax.custom_vjp(primal)
+    function.defvjp(forward, backward)
+    return function
+
+
+def _nnx(workload: Workload) -> Candidate:
+    """The workload in NNX, with its functional interface, over the same parameters."""
+    from flax import nnx
+
+    from tests.benchmarks import nnx_models
+
+    params, state, x = workload.inputs()
+    made = nnx.eval_shape(lambda: nnx_models.Parts(workload.parts))
+    definition, own_params, own_state = nnx.split(made, nnx.Param, ...)
+    nnx.replace_by_pure_dict(own_params, params)
+    nnx.replace_by_pure_dict(own_state, state.get("batch_stats", {}))
+
+    def loss(params: Any, state: Any, x: Any) -> Any:
+        model = nnx.merge(definition, params, nnx_models.renewed(state))
+        if workload.scanned:
+            x = _nnx_scan(getattr(model, workload.parts[0].name), workload.carry(), x)
+        else:
+            for part in workload.parts:
+                x = nnx_models.with_rule(getattr(model, part.name), x)
+        return _mean_square(x), nnx.split(model, nnx.Param, ...)[2]
+
+    def as_dicts(gradients: Any, updated: Any) -> tuple[Any, Any]:
+        collections = {name: nnx.to_pure_dict(updated) for name in state}
+        return nnx.to_pure_dict(gradients), collections
+
+    return Candidate(loss, own_params, own_state, x, as_dicts)
+
+
+def _nnx_scan(cell: Any, carry: Any, x: Any) -> Any:
+    from flax import nnx
+
+    from tests.benchmarks import nnx_models
+
+    axes = {"in_axes": (None, nnx.Carry, 0), "out_axes": (nnx.Carry, 0)}
+    return nnx.scan(nnx_models.with_rule, **axes)(cell, carry, x)[1]
+
+
+def _mean_square(y: Any) -> Any:
+    return jnp.mean(y**2)
