@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from tests.benchmarks import command_line, imports, plot, readme
 from tests.benchmarks.command_line import Tree
 from tests.benchmarks.goals import goals_table
@@ -24,7 +26,16 @@ from tests.benchmarks.table import (
     import_table,
 )
 from tests.benchmarks.variants import variants
-from tests.benchmarks.workloads import Workload, differing, equal, resnet, rnn, transformer
+from tests.benchmarks.workloads import (
+    DIFFERING,
+    EQUAL,
+    Workload,
+    differing,
+    equal,
+    resnet,
+    rnn,
+    transformer,
+)
 
 # Above so many parts only tracing is measured: the rest takes minutes a round.
 DEEP = 200
@@ -53,7 +64,7 @@ _FULL: dict[str, Any] = {
     "trees": [Tree(1000, 20), Tree(5000, 100)],
 }
 _QUICK: dict[str, Any] = {
-    "depths": [1, 3],
+    "depths": [2],
     "differing": [2],
     "transformer": [1],
     "resnet": [1],
@@ -83,6 +94,8 @@ def _read(file: Path) -> Results:
 
 
 def _measured(options: argparse.Namespace) -> Results:
+    if options.quick:  # programs run once
+        jax.config.update("jax_disable_most_optimizations", True)
     made = _SMALL if options.quick else _WORKLOADS
     workloads = [make(size) for name, make in made.items() for size in getattr(options, name)]
     commands = max(1, options.repeat // 2)
@@ -92,9 +105,8 @@ def _measured(options: argparse.Namespace) -> Results:
         [_said(each.title, measure, each, _effort(each, options)) for each in workloads],
         _said("imports", imports.measure, options.repeat) if options.trees else None,
         [
-            _said(f"command line, {tree.title}", command_line.measure, tree, commands, codemod)
+            _said(tree.title, command_line.measure, tree, commands, options.codemod)
             for tree in options.trees
-            for codemod in [options.codemod]
         ],
     )
 
@@ -102,7 +114,9 @@ def _measured(options: argparse.Namespace) -> Results:
 def _effort(workload: Workload, options: argparse.Namespace) -> Effort:
     size = len(workload.parts)
     rounds = 2 * options.repeat if size == 1 else options.repeat
-    return Effort(rounds, options.seconds, slow=size <= DEEP)
+    shallow = size <= DEEP
+    eager = shallow and (not options.quick or workload.family in (EQUAL, DIFFERING))
+    return Effort(rounds, options.seconds, compiled=shallow, eager=eager)
 
 
 def _said(title: str, function: Callable[..., Any], *arguments: Any) -> Any:

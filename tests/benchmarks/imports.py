@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import py_compile
 import statistics
 import subprocess
 import sys
@@ -18,18 +19,11 @@ from tests.benchmarks.variants import generated_source
 _IMPORT = """
 import sys, time
 import flax.linen, jax.numpy
-from vjpgen.runtime import interface_1
-sys.path.insert(0, sys.argv[1])
-start = time.perf_counter()
-__import__(sys.argv[2])
-print(time.perf_counter() - start)
-"""
-_RUNTIME = """
-import time
-import flax.linen, jax.numpy
 start = time.perf_counter()
 from vjpgen.runtime import interface_1
-print(time.perf_counter() - start)
+middle = time.perf_counter()
+__import__(sys.argv[1])
+print(middle - start, time.perf_counter() - middle)
 """
 
 
@@ -59,25 +53,26 @@ def measure(repeat: int) -> Imports:
     """Import the benchmark's models and the module generated from them, in turn."""
     text = Path(models.__file__).read_bytes()
     with tempfile.TemporaryDirectory() as folder:
-        Path(folder, "plain.py").write_bytes(text)
-        Path(folder, "generated.py").write_bytes(generated_source())
-        rounds = [
-            (
-                _seconds(_IMPORT, folder, "plain"),
-                _seconds(_IMPORT, folder, "generated"),
-                _seconds(_RUNTIME),
-            )
-            for _ in range(1 + repeat)  # the first writes the bytecode
-        ]
-    source, generated, runtime = map(statistics.median, zip(*rounds[1:], strict=True))
+        for name, module in (("plain", text), ("generated", generated_source())):
+            file = Path(folder, f"{name}.py")
+            file.write_bytes(module)
+            py_compile.compile(str(file))  # an installed module has its bytecode
+        spent = {
+            name: [_seconds(folder, name) for _ in range(repeat)] for name in ("plain", "generated")
+        }
+    runtime = statistics.median(first for rounds in spent.values() for first, _ in rounds)
+    source, generated = (statistics.median(then for _, then in rounds) for rounds in spent.values())
     return Imports(text.count(b"# custom-vjp:"), source, generated, runtime)
 
 
-def _seconds(program: str, *arguments: str) -> float:
-    environment = dict(os.environ)
-    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed module has its bytecode
+def _seconds(folder: str, module: str) -> tuple[float, float]:
+    """What the runtime and the module take to import."""
     process = subprocess.run(
-        [sys.executable, "-c", program, *arguments], env=environment, capture_output=True, text=True
+        [sys.executable, "-c", _IMPORT, module],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([folder, *sys.path])},
+        capture_output=True,
+        text=True,
     )
     assert process.returncode == 0, process.stderr
-    return float(process.stdout)
+    runtime, imported = map(float, process.stdout.split())
+    return runtime, imported

@@ -14,15 +14,8 @@ from typing import Any
 
 import jax
 
-from tests.benchmarks.variants import (
-    PLAIN,
-    Candidate,
-    Field,
-    around,
-    assert_same,
-    clear_caches,
-    field,
-)
+from tests.benchmarks.trial import tried
+from tests.benchmarks.variants import Candidate, around, clear_caches
 from tests.benchmarks.workloads import Workload
 
 FIRST, AGAIN, LOWER, COMPILE, STEP, EAGER = FIGURES = (
@@ -33,6 +26,14 @@ FIRST, AGAIN, LOWER, COMPILE, STEP, EAGER = FIGURES = (
     "step",
     "eager gradient",
 )
+# Of a number of rounds and seconds: the rounds of a figure, and its share of the time. Trying
+# the variants gives a first round of the programs; a step is short.
+_ROUNDS: Mapping[str, tuple[Callable[[int], int], float]] = {
+    FIRST: (lambda rounds: rounds, 0.4),
+    COMPILE: (lambda rounds: rounds - 1, 0.3),
+    STEP: (lambda rounds: 10 * rounds, 0.1),
+    EAGER: (lambda rounds: rounds, 0.2),
+}
 # An instruction of optimized HLO: `name = type opcode(`; a tuple's type has spaces.
 _INSTRUCTION = re.compile(
     r"^\s*(?:ROOT )?%?[\w.\-]+ = (?:\([^=]*?\)|\S+) ([\w\-]+)\(", re.MULTILINE
@@ -95,92 +96,72 @@ class Effort:
     Args:
         rounds: at most so many rounds a figure.
         seconds: when so much time has passed, no further round begins; each figure has a share.
-        slow: whether to measure what is slow: lower, compile, step and eager gradient.
+        compiled: whether to measure the program: lower, compile, step, and what it consists of.
+        eager: whether to measure the gradient without `jit`.
     """
 
     rounds: int
     seconds: float
-    slow: bool = True
+    compiled: bool = True
+    eager: bool = True
 
 
 def measure(workload: Workload, effort: Effort) -> Report:
     """Measure every figure of every variant, in rounds that take the variants in turn."""
-    found = field(workload)
     seconds: dict[str, dict[str, list[float]]] = collections.defaultdict(
         lambda: collections.defaultdict(list)
     )
-    for figure, name, spent in _traces(found, effort, 0.4):
-        seconds[figure][name].append(spent)
-    compiled: dict[str, Any] = {}
-    if effort.slow:
-        for figure, name, spent in _stages(found, effort, 0.3, compiled):
-            seconds[figure][name].append(spent)
-        for name, spent in _steps(found, compiled, effort, 0.1):
-            seconds[STEP][name].append(spent)
-        for name, spent in _eager(found, effort, 0.2):
-            seconds[EAGER][name].append(spent)
+
+    def compiled(name: str, traced: Any, frames: int = 0) -> Any:
+        spent, lowered = _timed(traced.lower, frames)
+        seconds[LOWER][name].append(spent)
+        spent, program = _timed(lowered.compile, frames)
+        seconds[COMPILE][name].append(spent)
+        return program
+
+    found = tried(workload, compiled if effort.compiled else None, effort.eager)
+    if effort.eager:  # at once: what JAX has compiled for it is still there
+        for frames, name, candidate in _rounds(found.candidates, effort, EAGER):
+            gradient = partial(candidate.gradient(), *candidate.arguments)
+            seconds[EAGER][name].append(_timed(gradient, frames)[0])
+    if effort.compiled:
+        for frames, name, candidate in _rounds(found.candidates, effort, COMPILE):
+            clear_caches()  # JAX keeps what it has lowered
+            compiled(name, _tracing(candidate)(), frames)
+    for frames, name, candidate in _rounds(found.candidates, effort, FIRST):
+        clear_caches()  # what a program pays that traces its step once
+        seconds[FIRST][name].append(_timed(_tracing(candidate), frames)[0])
+        seconds[AGAIN][name].append(_timed(_tracing(candidate), frames)[0])
+    for frames, name, program in _rounds(found.compiled, effort, STEP):
+        step = partial(program, *found.candidates[name].arguments)
+        seconds[STEP][name].append(min(_timed(step, frames)[0] for _ in range(5)))
+    able = list(found.candidates)
     return Report(
         workload.title,
         workload.family,
         workload.depth,
-        {figure: Samples(dict(values)) for figure, values in seconds.items()},
-        {name: _program(program) for name, program in compiled.items()},
+        {
+            figure: Samples({name: seconds[figure][name] for name in able})
+            for figure in FIGURES
+            if figure in seconds
+        },
+        {name: _program(program) for name, program in found.compiled.items()},
         found.reasons,
     )
 
 
-def _traces(found: Field, effort: Effort, share: float) -> Iterator[tuple[str, str, float]]:
-    """Trace the gradient as a program does that traces its step once, and once more."""
-    for frames, name, candidate in _rounds(found.candidates, effort.rounds, share * effort.seconds):
-        clear_caches()
-        yield FIRST, name, _timed(_tracing(candidate), frames)[0]
-        yield AGAIN, name, _timed(_tracing(candidate), frames)[0]
-
-
-def _stages(
-    found: Field, effort: Effort, share: float, compiled: dict[str, Any]
-) -> Iterator[tuple[str, str, float]]:
-    """Lower and compile the gradient; leave the programs in `compiled`, and compare theirs."""
-    for frames, name, candidate in _rounds(found.candidates, effort.rounds, share * effort.seconds):
-        clear_caches()  # JAX keeps what it has lowered
-        traced = _tracing(candidate)()
-        spent, lowered = _timed(traced.lower, frames)
-        yield LOWER, name, spent
-        spent, compiled[name] = _timed(lowered.compile, frames)
-        yield COMPILE, name, spent
-    given = {
-        name: found.candidates[name].comparable(program(*found.candidates[name].arguments))
-        for name, program in compiled.items()
-    }
-    for gradient in given.values():
-        assert_same(gradient, given[PLAIN])
-
-
-def _steps(
-    found: Field, compiled: Mapping[str, Any], effort: Effort, share: float
-) -> Iterator[tuple[str, float]]:
-    for frames, name, program in _rounds(compiled, 10 * effort.rounds, share * effort.seconds):
-        step = partial(program, *found.candidates[name].arguments)
-        yield name, min(_timed(step, frames)[0] for _ in range(5))
-
-
-def _eager(found: Field, effort: Effort, share: float) -> Iterator[tuple[str, float]]:
-    for name, candidate in found.candidates.items():
-        with around(name):  # what JAX compiles for it is not counted
-            jax.block_until_ready(candidate.gradient()(*candidate.arguments))
-    for frames, name, candidate in _rounds(found.candidates, effort.rounds, share * effort.seconds):
-        yield name, _timed(partial(candidate.gradient(), *candidate.arguments), frames)[0]
-
-
-def _rounds(items: Mapping[str, Any], count: int, seconds: float) -> Iterator[tuple[int, str, Any]]:
-    """Yield all items up to `count` times, each time beginning with another one.
+def _rounds(
+    items: Mapping[str, Any], effort: Effort, figure: str
+) -> Iterator[tuple[int, str, Any]]:
+    """Yield all items again and again as `effort` has it, each time beginning with another one.
 
     Garbage is collected between the rounds alone, so that no variant pays for another's. Each
     round has its own stack depth, the first value: see `_timed`.
     """
+    count, share = _ROUNDS[figure]
     pairs = list(items.items())
-    end = time.perf_counter() + seconds
-    for turn in range(count):
+    end = time.perf_counter() + share * effort.seconds
+    for turn in range(count(effort.rounds) if pairs else 0):
         if turn and time.perf_counter() > end:
             return
         shift = turn % len(pairs)

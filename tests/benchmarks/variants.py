@@ -9,7 +9,7 @@ import importlib
 import importlib.util
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,7 +21,7 @@ import numpy as np
 
 import vjpgen
 from tests.benchmarks import models
-from tests.benchmarks.workloads import Unit, Workload, plain
+from tests.benchmarks.workloads import Unit, Workload, inputs, plain
 from vjpgen.compiler import Options, compile_source
 
 PLAIN, FLAX, JITTED, NNX, HAND, GENERATED, UNSHARED, DROP_IN = (
@@ -34,8 +34,6 @@ PLAIN, FLAX, JITTED, NNX, HAND, GENERATED, UNSHARED, DROP_IN = (
     "generated, sharing off",
     "vjpgen.custom_vjp",
 )
-# Those that can do every workload: where one cannot, it is a bug and no figure.
-ABLE = (PLAIN, HAND, GENERATED, UNSHARED, DROP_IN)
 Loss = Callable[[Any, Any, Any], Any]
 
 
@@ -73,14 +71,6 @@ class Candidate:
     def comparable(self, found: Any) -> Any:
         """What a gradient function gave, as Linen's dicts of NumPy arrays."""
         return jax.tree.map(np.asarray, self.as_dicts(*found))
-
-
-@dataclasses.dataclass(frozen=True)
-class Field:
-    """A workload's variants that can do it, and why the others cannot."""
-
-    candidates: Mapping[str, Candidate]
-    reasons: Mapping[str, str]
 
 
 def variants() -> list[str]:
@@ -135,51 +125,9 @@ def generated_source() -> bytes:
     return result.output
 
 
-def field(workload: Workload) -> Field:
-    """Try every variant; leave out those that fail, or have another gradient than autodiff.
-
-    Raises:
-        Exception: one of `ABLE` fails.
-    """
-    expected = _gradients(_makers()[PLAIN](workload))
-    candidates: dict[str, Candidate] = {}
-    reasons: dict[str, str] = {}
-    for name in variants():
-        try:
-            with around(name):
-                candidate = _makers()[name](workload)
-                found = _gradients(candidate)
-            assert_same(found, expected)
-        except Exception as error:
-            if name in ABLE:
-                raise
-            reasons[name] = first_line(error)
-        else:
-            candidates[name] = candidate
-    return Field(candidates, reasons)
-
-
-def first_line(error: Exception) -> str:
-    """An exception in a line: its type and the first line of what it says."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
-
-
-def _gradients(candidate: Candidate) -> Any:
-    """The gradients and the updated collections; also trace and lower the whole."""
-    jax.jit(candidate.gradient()).trace(*candidate.arguments).lower()
-    return candidate.comparable(candidate.gradient()(*candidate.arguments))
-
-
-def assert_same(found: Any, expected: Any) -> None:
-    """Fail where gradients or updates are not plain autodiff's; both as `comparable` has them."""
-    for (path, a), b in zip(
-        jax.tree_util.tree_leaves_with_path(found), jax.tree.leaves(expected), strict=True
-    ):
-        if not np.allclose(a, b, rtol=1e-3, atol=1e-5):
-            where = jax.tree_util.keystr(path[1:], simple=True, separator=".")
-            what = "gradient" if path[0] == jax.tree_util.SequenceKey(0) else "update"
-            raise AssertionError(f"another {what} than plain autodiff's, of {where}")
+def candidate(variant: str, workload: Workload) -> Candidate:
+    """Write a workload in one variant."""
+    return _makers()[variant](workload)
 
 
 def _makers() -> dict[str, Callable[[Workload], Candidate]]:
@@ -229,7 +177,7 @@ def _jitted(kind: str) -> type[nn.Module]:
 
 
 def _linen(unit: Unit, workload: Workload) -> Candidate:
-    params, state, x = workload.inputs()
+    params, state, x = inputs(workload)
     model = workload.model(unit)
 
     def loss(params: Any, state: Any, x: Any) -> Any:
@@ -244,7 +192,7 @@ def _linen(unit: Unit, workload: Workload) -> Candidate:
 
 def _by_hand(workload: Workload) -> Candidate:
     """The workload over explicit variables with `jax.custom_vjp`."""
-    params, state, x = workload.inputs()
+    params, state, x = inputs(workload)
     functions = [_explicit(part.kind, part.fields) for part in workload.parts]
 
     def scanned(params: Any, state: Any, x: Any) -> Any:
@@ -318,7 +266,7 @@ def _nnx(workload: Workload) -> Candidate:
 
     from tests.benchmarks import nnx_models
 
-    params, state, x = workload.inputs()
+    params, state, x = inputs(workload)
     made = nnx.eval_shape(lambda: nnx_models.Parts(workload.parts))
     definition, own_params, own_state = nnx.split(made, nnx.Param, ...)
     nnx.replace_by_pure_dict(own_params, params)

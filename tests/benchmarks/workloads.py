@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import flax.linen as nn
@@ -63,14 +63,6 @@ class Workload:
         """The model, with its parts' classes as `unit` has them."""
         return Scanned(unit, self.parts[0]) if self.scanned else Chain(unit, self.parts)
 
-    def inputs(self) -> tuple[Any, Any, Any]:
-        """Parameters, the other collections, and an input."""
-        rng = np.random.default_rng(0)
-        x = jnp.asarray(rng.normal(size=self.shape), jnp.float32)
-        shapes = jax.eval_shape(self.model(plain).init, jax.random.key(0), x)
-        state = dict(jax.tree_util.tree_map_with_path(partial(_value, rng), shapes))
-        return state.pop("params"), state, x
-
     def carry(self) -> Any:
         """What a scan begins with."""
         return jnp.zeros(self.shape[1:])
@@ -103,6 +95,16 @@ class Scanned(nn.Module):
 
         carry = jnp.zeros(x.shape[1:])
         return self.part.module(scanned, self.part.name)(carry, x)[1]
+
+
+@lru_cache(maxsize=1)
+def inputs(workload: Workload) -> tuple[Any, Any, Any]:
+    """Parameters, the other collections, and an input."""
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=workload.shape), jnp.float32)
+    shapes = jax.eval_shape(workload.model(plain).init, jax.random.key(0), x)
+    state = dict(jax.tree_util.tree_map_with_path(partial(_value, rng), shapes))
+    return state.pop("params"), state, x
 
 
 def _value(rng: np.random.Generator, path: Any, leaf: Any) -> Any:
