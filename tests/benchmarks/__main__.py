@@ -60,7 +60,7 @@ _FULL: dict[str, Any] = {
     "resnet": [9],
     "rnn": [64],
     "repeat": 8,
-    "seconds": 75.0,
+    "seconds": 60.0,
     "trees": [Tree(1000, 20), Tree(5000, 100)],
 }
 _QUICK: dict[str, Any] = {
@@ -103,7 +103,7 @@ def _measured(options: argparse.Namespace) -> Results:
         made_with(),
         variants(),
         [_said(each.title, measure, each, _effort(each, options)) for each in workloads],
-        _said("imports", imports.measure, options.repeat) if options.trees else None,
+        _said("imports", imports.measure, 2 * options.repeat) if options.trees else None,
         [
             _said(tree.title, command_line.measure, tree, commands, options.codemod)
             for tree in options.trees
@@ -155,7 +155,7 @@ def options_parser() -> argparse.ArgumentParser:
         parser.add_argument(f"--{name}", type=_numbers, metavar="N,N", help=f"{what} ({default})")
     parser.add_argument("--repeat", type=int, metavar="N", help="rounds at most (8)")
     parser.add_argument(
-        "--seconds", type=float, metavar="S", help="rounds for so long, a workload (75)"
+        "--seconds", type=float, metavar="S", help="rounds for so long, a workload (60)"
     )
     parser.add_argument(
         "--trees",

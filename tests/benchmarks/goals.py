@@ -5,7 +5,13 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterator
 
-from tests.benchmarks.command_line import comparisons
+from tests.benchmarks.command_line import (
+    AGAINST_CODEMOD,
+    CODEMOD,
+    CODEMOD_GOAL,
+    FIRST_BUILD,
+    comparisons,
+)
 from tests.benchmarks.measure import EAGER, FIRST, STEP, Report
 from tests.benchmarks.results import Results, same_operations
 from tests.benchmarks.variants import FLAX, GENERATED, HAND
@@ -68,3 +74,6 @@ def _rest(results: Results) -> Iterator[list[str]]:
         if each.goal is not None:
             words = f"{each.figure}, against {each.against}"
             yield [words, f"<= {each.goal:g}", f"{each.ratio:.2f}"]
+    if largest and CODEMOD not in largest.seconds:
+        words = f"{FIRST_BUILD} ({largest.tree.title}), against {AGAINST_CODEMOD}"
+        yield [words, f"<= {CODEMOD_GOAL:g}", NOT_MEASURED]

@@ -120,12 +120,14 @@ def measure(workload: Workload, effort: Effort) -> Report:
         return program
 
     found = tried(workload, compiled if effort.compiled else None, effort.eager)
+    able = list(found.candidates)
     if effort.eager:  # at once: what JAX has compiled for it is still there
         for frames, name, candidate in _rounds(found.candidates, effort, EAGER):
             gradient = partial(candidate.gradient(), *candidate.arguments)
             seconds[EAGER][name].append(_timed(gradient, frames)[0])
     if effort.compiled:
-        for frames, name, candidate in _rounds(found.candidates, effort, COMPILE):
+        spent = sum(sum(seconds[figure][name]) for figure in (LOWER, COMPILE) for name in able)
+        for frames, name, candidate in _rounds(found.candidates, effort, COMPILE, spent):
             clear_caches()  # JAX keeps what it has lowered
             compiled(name, _tracing(candidate)(), frames)
     for frames, name, candidate in _rounds(found.candidates, effort, FIRST):
@@ -135,7 +137,6 @@ def measure(workload: Workload, effort: Effort) -> Report:
     for frames, name, program in _rounds(found.compiled, effort, STEP):
         step = partial(program, *found.candidates[name].arguments)
         seconds[STEP][name].append(min(_timed(step, frames)[0] for _ in range(5)))
-    able = list(found.candidates)
     return Report(
         workload.title,
         workload.family,
@@ -151,18 +152,20 @@ def measure(workload: Workload, effort: Effort) -> Report:
 
 
 def _rounds(
-    items: Mapping[str, Any], effort: Effort, figure: str
+    items: Mapping[str, Any], effort: Effort, figure: str, spent: float = 0.0
 ) -> Iterator[tuple[int, str, Any]]:
     """Yield all items again and again as `effort` has it, each time beginning with another one.
+
+    `spent` seconds of the figure's time have gone already.
 
     Garbage is collected between the rounds alone, so that no variant pays for another's. Each
     round has its own stack depth, the first value: see `_timed`.
     """
     count, share = _ROUNDS[figure]
     pairs = list(items.items())
-    end = time.perf_counter() + share * effort.seconds
+    end = time.perf_counter() + share * effort.seconds - spent
     for turn in range(count(effort.rounds) if pairs else 0):
-        if turn and time.perf_counter() > end:
+        if (turn or spent) and time.perf_counter() > end:
             return
         shift = turn % len(pairs)
         gc.collect()

@@ -43,9 +43,11 @@ def write(results: Results, file: Path) -> None:
         raise ValueError("no stack of layers was measured: there is nothing to plot")
     with mpl.rc_context({"svg.hashsalt": "vjpgen", "svg.fonttype": "path", "font.size": 9}):
         figure = Figure(figsize=(4.6 * len(panels), 4.4), facecolor="white", layout="constrained")
-        axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+        axes = figure.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)[0]
         for each, (family, reports) in zip(axes, panels.items(), strict=True):
             _draw(each, results, family, reports)
+        depths = sorted({report.depth for reports in panels.values() for report in reports})
+        axes[0].set_xticks(depths, labels=list(map(str, depths)))
         axes[0].set_ylabel("first trace of the gradient, seconds")
         lines, names = axes[0].get_legend_handles_labels()
         figure.legend(lines, names, loc="outside lower center", ncols=4, frameon=False)
@@ -53,7 +55,8 @@ def write(results: Results, file: Path) -> None:
 
 
 def _draw(axes: Any, results: Results, family: str, reports: list[Report]) -> None:
-    depths = [each.depth for each in reports]
+    from matplotlib.ticker import FuncFormatter, LogLocator
+
     for name in results.variants:
         colour, marker = _STYLES[name]
         known = [each for each in reports if name in each.samples[FIRST].seconds]
@@ -69,7 +72,8 @@ def _draw(axes: Any, results: Results, family: str, reports: list[Report]) -> No
         )
     axes.set_xscale("log")
     axes.set_yscale("log")
-    axes.set_xticks(depths, labels=list(map(str, depths)))
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.minorticks_off()
     axes.grid(color="#dddddd", linewidth=0.6)
     axes.set_title(family)

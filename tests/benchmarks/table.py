@@ -42,7 +42,7 @@ def figure_table(results: Results, figure: str) -> Rows:
 def footnotes(results: Results) -> list[str]:
     """Why variants have no figures: what each said when it was tried."""
     return [
-        f"[{number}] {variant}, {', '.join(titles)}: {reason}"
+        f"[{number}] {variant}, {', '.join(titles)}: `{reason}`"
         for number, ((variant, reason), titles) in enumerate(_reasons(results).items(), 1)
     ]
 

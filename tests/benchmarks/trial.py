@@ -106,8 +106,8 @@ def assert_same(found: Any, expected: Any) -> None:
 
 
 def first_line(error: Exception) -> str:
-    """An exception in a line: its type and the first line of what it says."""
-    lines = str(error).strip().splitlines()
+    """An exception in a line that can be quoted: its type and the first line of what it says."""
+    lines = str(error).replace("`", "'").strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 

@@ -95,6 +95,7 @@ def clear_caches() -> None:
         sharing.clear()
 
 
+@functools.cache
 def _sharing() -> ModuleType | None:
     """The part of the runtime that keeps traces for equal modules, where it has one."""
     name = "vjpgen.runtime.sharing"
