@@ -103,7 +103,7 @@ def _measured(options: argparse.Namespace) -> Results:
         made_with(),
         variants(),
         [_said(each.title, measure, each, _effort(each, options)) for each in workloads],
-        _said("imports", imports.measure, 2 * options.repeat) if options.trees else None,
+        _said("imports", imports.measure, options.repeat) if options.trees else None,
         [
             _said(tree.title, command_line.measure, tree, commands, options.codemod)
             for tree in options.trees

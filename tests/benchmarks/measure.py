@@ -8,13 +8,13 @@ import gc
 import re
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
 from typing import Any
 
 import jax
 
-from tests.benchmarks.trial import tried
+from tests.benchmarks.trial import Trial, tried
 from tests.benchmarks.variants import Candidate, around, clear_caches
 from tests.benchmarks.workloads import Workload
 
@@ -106,49 +106,81 @@ class Effort:
     eager: bool = True
 
 
+class Clock:
+    """Takes times, by figure and variant."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, dict[str, list[float]]] = {}
+
+    def timed(self, figure: str, name: str, function: Callable[[], Any], frames: int = 0) -> Any:
+        """Call the function and keep the time that it took."""
+        spent, value = _timed(function, frames)
+        self.keep(figure, name, spent)
+        return value
+
+    def keep(self, figure: str, name: str, spent: float) -> None:
+        """Keep a time."""
+        self.seconds.setdefault(figure, {}).setdefault(name, []).append(spent)
+
+    def compiled(self, name: str, traced: Any, frames: int = 0) -> Any:
+        """Lower and compile what was traced."""
+        lowered = self.timed(LOWER, name, traced.lower, frames)
+        return self.timed(COMPILE, name, lowered.compile, frames)
+
+    def samples(self, names: Collection[str]) -> dict[str, Samples]:
+        """The times of these variants."""
+        return {
+            figure: Samples({name: self.seconds[figure][name] for name in names})
+            for figure in FIGURES
+            if figure in self.seconds
+        }
+
+
 def measure(workload: Workload, effort: Effort) -> Report:
     """Measure every figure of every variant, in rounds that take the variants in turn."""
-    seconds: dict[str, dict[str, list[float]]] = collections.defaultdict(
-        lambda: collections.defaultdict(list)
-    )
-
-    def compiled(name: str, traced: Any, frames: int = 0) -> Any:
-        spent, lowered = _timed(traced.lower, frames)
-        seconds[LOWER][name].append(spent)
-        spent, program = _timed(lowered.compile, frames)
-        seconds[COMPILE][name].append(spent)
-        return program
-
-    found = tried(workload, compiled if effort.compiled else None, effort.eager)
-    able = list(found.candidates)
+    clock = Clock()
+    found = tried(workload, clock.compiled if effort.compiled else None, effort.eager)
     if effort.eager:  # at once: what JAX has compiled for it is still there
-        for frames, name, candidate in _rounds(found.candidates, effort, EAGER):
-            gradient = partial(candidate.gradient(), *candidate.arguments)
-            seconds[EAGER][name].append(_timed(gradient, frames)[0])
+        _measure_eager(clock, found, effort)
     if effort.compiled:
-        spent = sum(sum(seconds[figure][name]) for figure in (LOWER, COMPILE) for name in able)
-        for frames, name, candidate in _rounds(found.candidates, effort, COMPILE, spent):
-            clear_caches()  # JAX keeps what it has lowered
-            compiled(name, _tracing(candidate)(), frames)
-    for frames, name, candidate in _rounds(found.candidates, effort, FIRST):
-        clear_caches()  # what a program pays that traces its step once
-        seconds[FIRST][name].append(_timed(_tracing(candidate), frames)[0])
-        seconds[AGAIN][name].append(_timed(_tracing(candidate), frames)[0])
-    for frames, name, program in _rounds(found.compiled, effort, STEP):
-        step = partial(program, *found.candidates[name].arguments)
-        seconds[STEP][name].append(min(_timed(step, frames)[0] for _ in range(5)))
+        _measure_stages(clock, found, effort)
+    _measure_traces(clock, found, effort)
+    _measure_steps(clock, found, effort)
     return Report(
         workload.title,
         workload.family,
         workload.depth,
-        {
-            figure: Samples({name: seconds[figure][name] for name in able})
-            for figure in FIGURES
-            if figure in seconds
-        },
+        clock.samples(found.candidates),
         {name: _program(program) for name, program in found.compiled.items()},
         found.reasons,
     )
+
+
+def _measure_eager(clock: Clock, found: Trial, effort: Effort) -> None:
+    for frames, name, candidate in _rounds(found.candidates, effort, EAGER):
+        clock.timed(EAGER, name, partial(candidate.gradient(), *candidate.arguments), frames)
+
+
+def _measure_stages(clock: Clock, found: Trial, effort: Effort) -> None:
+    able = found.candidates
+    tried_for = (clock.seconds[figure][name] for figure in (LOWER, COMPILE) for name in able)
+    spent = sum(map(sum, tried_for))
+    for frames, name, candidate in _rounds(able, effort, COMPILE, spent):
+        clear_caches()  # JAX keeps what it has lowered
+        clock.compiled(name, _tracing(candidate)(), frames)
+
+
+def _measure_traces(clock: Clock, found: Trial, effort: Effort) -> None:
+    for frames, name, candidate in _rounds(found.candidates, effort, FIRST):
+        clear_caches()  # what a program pays that traces its step once
+        clock.timed(FIRST, name, _tracing(candidate), frames)
+        clock.timed(AGAIN, name, _tracing(candidate), frames)
+
+
+def _measure_steps(clock: Clock, found: Trial, effort: Effort) -> None:
+    for frames, name, program in _rounds(found.compiled, effort, STEP):
+        step = partial(program, *found.candidates[name].arguments)
+        clock.keep(STEP, name, min(_timed(step, frames)[0] for _ in range(5)))
 
 
 def _rounds(
