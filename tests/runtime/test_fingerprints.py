@@ -171,6 +171,8 @@ DIFFERING: dict[str, Callable[[], list[Any]]] = {
         functools.partial(_two, 1),
         functools.partial(_two, by=1),
         functools.partial(math.sin),
+        jax.tree_util.Partial(math.sin),
+        jax.tree_util.Partial(math.sin, 1),
     ],
     "getters": lambda: [
         operator.attrgetter("a"),
@@ -673,6 +675,36 @@ def test_bound_modules_have_no_key_of_their_own():
     Outer().apply({}, jnp.ones(2))
     Outer().apply({}, jnp.ones(2))
     assert found[0] == found[1]
+
+
+def test_what_has_no_key_is_not_kept_alive(module: Callable[..., Any]):
+    made = module("def f():\n    return held")
+    alive = []
+
+    class Outer(nn.Module):
+        @nn.compact
+        def __call__(self, x: jax.Array) -> jax.Array:
+            made.held = [self, x]
+            alive.append(weakref.ref(self))
+            with pytest.raises(Incomparable):
+                fingerprint(made.f)
+            return x
+
+    Outer().apply({}, jnp.ones(2))
+    del made.held
+    gc.collect()
+    assert alive[0]() is None
+
+
+def test_what_was_no_key_once_is_asked_about_again(module: Callable[..., Any]):
+    made = module("import threading\nlock = threading.Lock()\ndef f():\n    return lock")
+    with pytest.raises(Incomparable):
+        fingerprint(made.f)
+    assert fingerprint(made.f, lambda value: "lock" if value is made.lock else None)
+    with pytest.raises(Incomparable):
+        fingerprint(made.f)
+    made.lock = 1
+    assert fingerprint(made.f) == fingerprint(made.f)
 
 
 def test_a_leaf_is_asked_for_what_is_nested_and_what_was_remembered(module: Callable[..., Any]):
