@@ -822,8 +822,13 @@ def test_functions_with_a_rule():
 def test_the_attributes_that_code_names(module: Callable[..., Any]):
     made = module(
         """
+        import dataclasses
         import operator
+        from operator import methodcaller
         import numpy as np
+
+        find = getattr
+        getter = operator.attrgetter("deep")
 
         class Plain:
             def f(self):
@@ -847,6 +852,21 @@ def test_the_attributes_that_code_names(module: Callable[..., Any]):
 
         def through_getter(x, name):
             return operator.attrgetter(name)(x)
+
+        def through_caller(x, name):
+            return methodcaller(name)(x)
+
+        def by_another_name(x, name):
+            return find(x, name)
+
+        def passed_on(x, name):
+            return (lambda f: f(x, name))(getattr)
+
+        def held(x):
+            return getter(x)
+
+        def all_of_them(x):
+            return dataclasses.asdict(x)
         """
     )
     named = mentions(made.Plain)
@@ -856,9 +876,12 @@ def test_the_attributes_that_code_names(module: Callable[..., Any]):
     assert mentions(made.any_name) == {"*"}
     assert mentions(made.by_pattern) == {"named", *named}
     assert (mentions(made.any_store), fingerprint(made.any_store).stores) == (set(), {"*"})
-    assert "*" in mentions(made.through_getter)
+    for way in ("through_getter", "through_caller", "by_another_name", "passed_on", "held"):
+        assert "*" in mentions(vars(made)[way])
+    assert "*" in mentions(made.all_of_them)
     assert mentions((1, "a", nn.relu, nn.Dense(3))) == frozenset()
     assert mentions(Layer) == {"act", "features", "Dense"}
+    assert mentions((Config, Frozen)) == frozenset()
 
 
 def test_classes_made_in_functions_do_not_pile_up():

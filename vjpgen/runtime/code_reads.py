@@ -16,10 +16,8 @@ from vjpgen.runtime.recent import Recent
 from vjpgen.runtime.trust import BACK_DOORS, CALLBACKS, words
 
 # Ways to name an attribute at run time.
-_BY_NAME = words("getattr hasattr setattr delattr")
-_ANY_NAME = words(
-    "__getattribute__ __getattr__ __setattr__ __delattr__ __dict__ attrgetter methodcaller"
-)
+NAMES_ATTRIBUTE = words("getattr hasattr setattr delattr")
+_DYNAMIC = words("__getattribute__ __getattr__ __setattr__ __delattr__ __dict__")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -53,6 +51,9 @@ class Reads:
     impure: str
 
 
+# Code that may name any attribute.
+ANY_NAME = Reads("", (), (), frozenset({"*"}), frozenset({"*"}), "")
+
 _reads: Recent[Reads] = Recent(8192)
 
 
@@ -78,7 +79,7 @@ class _Reader:
             if step.opname in _LOADS_GLOBAL:
                 chain = tuple(_attributes(steps, place + 1))
                 self.names.setdefault(name, {})[chain] = None
-                if name in _BY_NAME:
+                if name in NAMES_ATTRIBUTE:
                     target = self.stores if name == "setattr" else self.mentions
                     target.add(_named(steps, place + 1))
             elif step.opname in _STORES_GLOBAL:
@@ -103,14 +104,16 @@ _LOADS_GLOBAL = {"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"}
 _STORES_GLOBAL = {"STORE_GLOBAL", "DELETE_GLOBAL"}
 _LOADS_ATTRIBUTE = {"LOAD_ATTR", "LOAD_METHOD", "LOAD_SUPER_ATTR", "DELETE_ATTR"}
 # The functions that `dataclasses` writes for a class; they read every field.
-_WRITTEN = {"__init__", "__eq__", "__hash__", "__repr__", "__lt__", "__le__", "__gt__", "__ge__"}
+_WRITTEN = words(
+    "__init__ __eq__ __hash__ __repr__ __lt__ __le__ __gt__ __ge__ __setattr__ __delattr__"
+)
 
 
 def _read(code: types.CodeType) -> Reads:
     reader = _Reader()
     reader.read(code)
     doors = sorted((reader.mentions | reader.stores) & (BACK_DOORS | CALLBACKS))
-    by_name = {"*"} if reader.mentions & _ANY_NAME else set()
+    by_name = {"*"} if reader.mentions & _DYNAMIC else set()
     is_written = code.co_filename == "<string>" and code.co_name in _WRITTEN
     return Reads(
         code.co_qualname,

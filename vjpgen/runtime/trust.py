@@ -40,6 +40,12 @@ IMPURE_BUILTINS = words(
     "print input open globals locals vars dir exec eval compile id breakpoint exit quit help",
     "copyright credits license __import__",
 )
+# Functions that read or set attributes which they are told the names of, or all of them.
+NAMING = words(
+    "builtins.getattr builtins.hasattr builtins.setattr builtins.delattr builtins.repr",
+    "operator.attrgetter operator.methodcaller",
+    "dataclasses.asdict dataclasses.astuple dataclasses.fields dataclasses.replace",
+)
 # Attributes that lead from a value to state which a walk over values doesn't see.
 BACK_DOORS = words(
     "__globals__ __builtins__ __subclasses__ __annotations__ f_globals f_locals f_back tb_frame",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import collections
 import dataclasses
 import enum
@@ -21,7 +22,7 @@ from flax.core.scope import Scope, Variable
 from flax.linen.module import Module
 from jax.core import Tracer
 
-from vjpgen.runtime.code_reads import Import, Reads, reads_of
+from vjpgen.runtime.code_reads import ANY_NAME, NAMES_ATTRIBUTE, Import, Reads, reads_of
 from vjpgen.runtime.guards import Guards
 from vjpgen.runtime.keys import Incomparable, Mark, Same
 from vjpgen.runtime.layouts import CONTENT, MUTABLE, is_in_c, layout_of, slots_of
@@ -31,6 +32,7 @@ from vjpgen.runtime.trust import (
     CALLBACKS,
     IMPURE_BUILTINS,
     IMPURE_MEMBERS,
+    NAMING,
     exported,
     is_impure_module,
     is_trusted,
@@ -113,6 +115,8 @@ class Walk(ValueWalk):
             return
         if chain[0] in impure:
             raise Incomparable(f"{value.__name__}.{chain[0]} has state")
+        if f"{value.__name__}.{chain[0]}" in NAMING:
+            self.reads.add(ANY_NAME)
         found = value.__dict__.get(chain[0])
         if isinstance(found, types.ModuleType):
             self.write_module(found, chain[1:])
@@ -185,6 +189,8 @@ class Walk(ValueWalk):
                 raise Incomparable(message)
         if found is Mark.UNBOUND:
             self.out.append(found)  # it raises NameError, or is a name of a class body
+        elif name in NAMES_ATTRIBUTE and found is getattr(builtins, name):
+            self.same(found)  # which names it is given was read off the code
         elif isinstance(found, types.ModuleType):
             for chain in chains:
                 self.write_module(found, chain)
@@ -217,6 +223,8 @@ class Walk(ValueWalk):
         module, _, member = name.rpartition(".")
         if module == "builtins" and member in IMPURE_BUILTINS:
             raise Incomparable(f"the function {member}")
+        if name in NAMING:
+            self.reads.add(ANY_NAME)
         if member in CALLBACKS:
             raise Incomparable(f"{name} runs a function later")
         if member in IMPURE_MEMBERS.get(module, ()):
@@ -265,6 +273,8 @@ class Walk(ValueWalk):
 
     def write_reduced(self, value: Any) -> None:
         """Write one of `operator`'s getters."""
+        if not isinstance(value, operator.itemgetter):
+            self.reads.add(ANY_NAME)
         self.visit_all(type(value), value.__reduce__()[1:])
 
     def write_cached(self, value: Any) -> None:
@@ -287,6 +297,8 @@ class Walk(ValueWalk):
         if (name := exported(value)) is not None:
             self.known(name, value)
         elif self.is_new(value):
+            if self.guards is not None:
+                self.guards.attributes(value)
             self.same(value)
             self.visit(value.__wrapped__)  # a copy of one has none, and hides its function
 
