@@ -26,6 +26,17 @@ from vjpgen.runtime.rule import RULE, Rule, cell_content
 
 _FLAG = "vjpgen_primal"
 _running: Any = jax.make_user_context(default_value=())
+_plain: Any = jax.make_user_context(default_value=False)
+
+
+def plain() -> Any:
+    """Return a context in which every function is its primal, as in the source without vjpgen."""
+    return _plain(True)
+
+
+def is_plain() -> bool:
+    """Tell whether rules are to be left out."""
+    return _plain.value
 
 
 def marks(rule: Rule, scopes: Sequence[Scope]) -> Mapping[str, Any]:

@@ -12,7 +12,7 @@ from vjpgen.runtime import generic
 from vjpgen.runtime.contexts import is_observed, observe, unobserved
 from vjpgen.runtime.errors import NeededError
 from vjpgen.runtime.modules import GUARD, ambient_module, scopes_in
-from vjpgen.runtime.recursion import is_primal_call
+from vjpgen.runtime.recursion import is_plain, is_primal_call
 from vjpgen.runtime.rule import RULE, Form, Rule, Slots
 
 Needs = frozenset[type[NeededError]]
@@ -52,6 +52,8 @@ def wrap(rule: Rule) -> Any:
     @functools.wraps(rule.primal)
     def call(*args: Any, **kwargs: Any) -> Any:
         now: Rule = call.__dict__[RULE].for_call(args, kwargs)
+        if is_plain():
+            return now.primal(*args, **kwargs)
         slots, form = now.bind(args, kwargs)
         scopes = scopes_in(slots)
         if _is_initializing(scopes):
