@@ -12,13 +12,13 @@ from types import CodeType
 
 from vjpgen.building.projects import Packages, Project
 from vjpgen.building.settling import settled
-from vjpgen.compiler import Options, Result, compile_source, is_generated
+from vjpgen.compiler import Options, Result, RuleInfo, compile_source, is_generated
 from vjpgen.compiler.source import decode, split_lines
 from vjpgen.config import Config, ConfigError, load_config
 from vjpgen.diagnostics import Diagnostic, render_text
 from vjpgen.importing.errors import CompileError
 from vjpgen.importing.places import Places, move_code, move_tree
-from vjpgen.importing.settings import Settings
+from vjpgen.importing.settings import Settings, configuration
 
 Generated = tuple[bytes, tuple[int, ...]]
 """A generated module, and the source's row for each of its rows."""
@@ -77,6 +77,29 @@ def generate(
     if found and not settings.quiet:
         tell(_text(file, found))
     return (None if result.output is None else (result.output, result.rows)), True
+
+
+def rules_of(path: str, data: bytes, settings: Settings) -> tuple[RuleInfo, ...]:
+    """Return the annotated functions of a source.
+
+    Args:
+        path: its absolute path.
+        data: its bytes.
+        settings: which configuration holds.
+
+    Raises:
+        CompileError: the source or the configuration has errors.
+    """
+    config_file, _ = configuration(path, settings)
+    try:
+        file = _File(path, data, _project(path, config_file, settings))
+    except ConfigError as error:
+        raise CompileError(str(error), path) from None
+    result = _compile(file)
+    found = tuple(settled(result, data, path, file.shown, file.project))
+    if any(item.is_error for item in found):
+        raise CompileError(_text(file, found).rstrip("\n"), path, found)
+    return result.rules
 
 
 def to_code(path: str, data: bytes, generated: Generated) -> CodeType:
