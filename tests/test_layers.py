@@ -18,13 +18,16 @@ IMPORTS = {
     "fingerprint": "",
     "globs": "",
     "runtime": "flax jax numpy",
+    "testing": "flax jax numpy runtime",
+    "inspecting": "diagnostics jax runtime testing",
     "diagnostics": "_version wcwidth",
     "config": "diagnostics",
     "compiler": "diagnostics libcst",
     "building": "_version compiler config diagnostics fingerprint globs pathspec",
     "importing": "_version building compiler config diagnostics fingerprint",
     "lsp": "_version building compiler config diagnostics lsprotocol pygls",
-    "cli": "_version building compiler config diagnostics importing lsp click pygls watchfiles",
+    "cli": "_version building compiler config diagnostics importing inspecting lsp runtime testing"
+    " click pygls watchfiles",
     "__init__": "importing runtime",
     "__main__": "_version building cli",
 }

@@ -27,7 +27,7 @@ _HOMES = {
     "snapshot": "vjpgen.runtime.snapshots",
     "vjp": "vjpgen.runtime.drop_in",
 }
-_MODULES = ("importing", "runtime")
+_MODULES = ("importing", "runtime", "testing")
 
 __all__ = [
     "DroppedTangentWarning",

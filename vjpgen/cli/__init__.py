@@ -20,6 +20,7 @@ _COMMANDS = {
     "check": "vjpgen.cli.check",
     "clean": "vjpgen.cli.clean",
     "explain": "vjpgen.cli.explain",
+    "inspect": "vjpgen.cli.inspect_rule",
     "list": "vjpgen.cli.list_rules",
     "run": "vjpgen.cli.run",
     "lsp": "vjpgen.cli.lsp",
