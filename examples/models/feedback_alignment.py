@@ -1,6 +1,7 @@
 """A network that learns through random feedback weights, after Lillicrap et al. (2016)."""
 
 import flax.linen as nn
+import jax
 
 
 class FeedbackDense(nn.Module):
@@ -16,7 +17,7 @@ class FeedbackDense(nn.Module):
 
         feedback = self.variable("feedback", "kernel", random_matrix).value
 
-        # custom-vjp: fwd=fwd, bwd=bwd
+        # custom-vjp: fwd=fwd, bwd=bwd, example=example
         def f(dense, x):
             return dense(x)
 
@@ -30,6 +31,11 @@ class FeedbackDense(nn.Module):
             return params_t, y_t @ feedback  # autodiff would give y_t @ kernel.T
 
         return f(nn.Dense(self.features), x)
+
+
+def example(key):
+    """Give `vjpgen inspect` a layer and a batch to call it on."""
+    return FeedbackDense(64), jax.random.uniform(key, (128, 64))
 
 
 class Classifier(nn.Module):

@@ -30,7 +30,7 @@ class FixedPoint(nn.Module):
         sums = jnp.abs(self.kernel).sum(axis=0)
         return jnp.tanh(z @ (self.kernel * jnp.minimum(1, 0.9 / sums)) + self.inject(x))
 
-    # custom-vjp: fwd=solve_fwd, bwd=solve_bwd
+    # custom-vjp: fwd=solve_fwd, bwd=solve_bwd, example=example
     def __call__(self, x):
         z = self.cell(jnp.zeros((*x.shape[:-1], self.features), x.dtype), x)
         return jax.lax.fori_loop(1, self.iterations, lambda _, z: self.cell(z, x), z)
@@ -51,6 +51,11 @@ class FixedPoint(nn.Module):
         g, _ = gmres(system, z_t, x0=z_t, tol=1e-5, restart=10, maxiter=2)
         params_t, _, x_t = cell_vjp(g)
         return params_t, x_t
+
+
+def example(key):
+    """Give `vjpgen inspect` a layer and a batch to call it on."""
+    return FixedPoint(64), jax.random.uniform(key, (128, 64))
 
 
 class Classifier(nn.Module):

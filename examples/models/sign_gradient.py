@@ -16,10 +16,15 @@ class SignDense(nn.Module):
 
     features: int
 
-    # custom-vjp: bwd=sign_bwd
+    # custom-vjp: bwd=sign_bwd, example=example
     @nn.compact
     def __call__(self, x):
         return nn.Dense(self.features)(x)
+
+
+def example(key):
+    """Give `vjpgen inspect` a layer and a batch to call it on."""
+    return SignDense(64), jax.random.uniform(key, (128, 64))
 
 
 class Classifier(nn.Module):
