@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from pathlib import Path
 
+from click.testing import CliRunner
+
+from vjpgen.cli import group
 from vjpgen.compiler import Options, compile_source
 
 README = Path(__file__).parent.parent / "README.md"
 PART = re.compile(r"(<!-- generated: first example -->\n).*?(<!-- end -->)", re.DOTALL)
+INSPECTED = re.compile(r"(```\n\$ vjpgen (inspect \S+)\n)(.*?)(```)", re.DOTALL)
+MODELS = README.parent / "examples" / "models"
 
 
 def source(text: str) -> str:
@@ -32,5 +38,17 @@ def written(text: str) -> str:
     return PART.sub(lambda m: f"{m[1]}\n```python\n{generated(text)}\n```\n\n{m[2]}", text)
 
 
+def inspected(text: str) -> str:
+    """Return the README with what `vjpgen inspect` says of an example."""
+    return INSPECTED.sub(lambda m: f"{m[1]}{_said(m[2])}{m[4]}", text)
+
+
+def _said(command: str) -> str:
+    with contextlib.chdir(MODELS):
+        found = CliRunner().invoke(group, command.split(), catch_exceptions=False)
+    assert found.exit_code == 0, found.stderr
+    return found.stdout
+
+
 if __name__ == "__main__":
-    README.write_text(written(README.read_text()))
+    README.write_text(inspected(written(README.read_text())))

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from click.testing import CliRunner
 
 from tests.benchmarks.__main__ import options_parser
-from tests.readme import README, source, written
+from tests.readme import README, inspected, source, written
 from vjpgen.cli import group
 from vjpgen.compiler.keys import KEY_TEXTS, table
 from vjpgen.compiler.values import KEYS
@@ -34,6 +34,18 @@ def test_the_first_example_works_as_shown(tmp_path, monkeypatch):
     variables = module.init(jax.random.key(0), x)
     gradient = jax.grad(lambda v: module.apply(v, x).sum())(variables)
     assert all((jnp.abs(leaf) == 1).all() for leaf in jax.tree.leaves(gradient))
+
+
+def test_what_inspect_is_shown_to_say_is_what_it_says():
+    # what XLA counts differs from version to version
+    figures = re.compile(r"(?<=[^\w,.])[\d,.]+(?= bytes|%| +[\d,]|\n)")
+
+    def stable(text: str) -> str:
+        kept, costs = text.split("OPERATIONS", 1)
+        end = costs.index("```")
+        return kept + re.sub(" +", " ", figures.sub("0", costs[:end])) + costs[end:]
+
+    assert stable(inspected(TEXT)) == stable(TEXT), "run: python -m tests.readme"
 
 
 def test_the_configuration_is_read(tmp_path):

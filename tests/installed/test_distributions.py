@@ -23,7 +23,11 @@ def double_bwd(x, y_t):
     return (2 * jnp.cos(x) * y_t,)
 
 
-# custom-vjp: fwd=double_fwd, bwd=double_bwd
+def example():
+    return (jnp.ones(4),)
+
+
+# custom-vjp: fwd=double_fwd, bwd=double_bwd, example=example
 def sin(x):
     return jnp.sin(x)
 """
@@ -64,4 +68,5 @@ def test_the_wheel_builds_and_its_modules_run(installed, tmp_path):
     python("-m", "vjpgen", "build", "--check", ".")
     code = "import jax, waves, waves_vjp; print(jax.grad(waves_vjp.sin)(0.0))"
     assert python("-c", code).strip() == "2.0"
+    assert "0.0% of autodiff's 16" in python("-m", "vjpgen", "inspect", "waves:sin")
     assert "VJP101" in python("-m", "vjpgen", "explain", "VJP101")

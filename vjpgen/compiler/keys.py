@@ -70,7 +70,7 @@ KEY_TEXTS = (
     ),
     KeyText(
         ("example",),
-        "a function that returns example arguments, kept for verification",
+        "a function that returns example arguments, for `vjpgen inspect` and verification",
         "none",
     ),
 )
