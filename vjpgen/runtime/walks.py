@@ -311,7 +311,14 @@ class Walk(ValueWalk):
                 self.visit(parameter.default)
 
     def write_rule(self, value: Rule) -> None:
-        """Write a rule: all that a call makes use of."""
+        """Write a rule."""
+        if self.guards is not None or "<locals>" in value.name or self.place(id(value)):
+            self.rule_parts(value)
+        else:
+            self.remembered(value, Walk.rule_parts, value.name)
+
+    def rule_parts(self, value: Rule) -> None:
+        """Write all of a rule that a call makes use of."""
         if self.is_new(value):
             self.out.append(Rule)
             for name, part in vars(value).items():
@@ -326,7 +333,7 @@ class Walk(ValueWalk):
         if self.guards is not None or self.place(id(value)) is not None:
             self.class_parts(value)
         else:
-            self.remembered(value, Walk.class_parts)
+            self.remembered(value, Walk.class_parts, value.__qualname__)
 
     def class_parts(self, value: type) -> None:
         """Write a class, part by part."""
@@ -356,11 +363,11 @@ class Walk(ValueWalk):
         if self.guards is not None or is_made_anew or is_known or self.place(id(value)):
             self.write_function(value)
         else:
-            self.remembered(value, Walk.write_function)
+            self.remembered(value, Walk.write_function, value.__qualname__)
 
-    def remembered(self, value: Any, visit: Callable[[Walk, Any], None]) -> None:
-        """Write what was found about a class or function before, if that still holds."""
-        memos = _local_memos if "<locals>" in value.__qualname__ else _memos
+    def remembered(self, value: Any, visit: Callable[[Walk, Any], None], name: str) -> None:
+        """Write what was found about a class, function or rule before, if that still holds."""
+        memos = _local_memos if "<locals>" in name else _memos
         memo = memos.get(value)
         if memo is None or not memo.holds(self.leaf):
             memo = _explore(value, visit, self.leaf)
