@@ -547,6 +547,7 @@ IMPURE: dict[str, str] = {
     "numpy.random from numpy": "from numpy import random",
     "jax.numpy.load": "jax.numpy.load('f')",
     "the time of NumPy": "np.datetime64('now')",
+    "jax.config": "jax.config.update('jax_enable_x64', True)",
     "hash": "hash(x)",
     "callback": "jax.debug.callback(list_of, x)",
     "pure_callback": "jax.pure_callback(list_of, x, x)",

@@ -30,6 +30,9 @@ _UNTRUSTED_PARTS = words("numpy.random numpy.lib.npyio")
 _FILES = "load save savez savez_compressed savetxt loadtxt genfromtxt fromfile memmap"
 _OPTIONS = "get_printoptions set_printoptions printoptions geterr seterr errstate"
 IMPURE_MEMBERS = {
+    # whoever makes a key adds what the configuration says, but code may change it here
+    "jax": words("config"),
+    "flax": words("config"),
     "numpy": words("random lib datetime64", _FILES, _OPTIONS),
     "jax.numpy": words(_FILES, _OPTIONS),
 }

@@ -384,8 +384,8 @@ class Walk(ValueWalk):
         known = places.keys() & self.seen
         for other in self.memos:
             known |= places.keys() & other.places
-        for name in sorted(known, key=places.__getitem__):
-            self.out += (Mark.ALSO, places[name], *(self.place(name) or ()))
+        for met in sorted(known, key=places.__getitem__):
+            self.out += (Mark.ALSO, places[met], *(self.place(met) or ()))
         self.memos.append(memo)
 
     def attributes(self, value: Any) -> None:
