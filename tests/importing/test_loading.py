@@ -48,6 +48,17 @@ def test_a_package_is_its_init(folder: Folder):
         assert (source.name, source.path) == ("pkg", str(folder.path / "pkg" / "__init__.py"))
 
 
+def test_a_module_that_the_configuration_excludes_is_compiled_all_the_same(folder: Folder):
+    folder.write("pyproject.toml", '[tool.vjpgen]\nexclude = ["pkg"]\n')
+    folder.write("pkg/inner.py")
+    folder.write("pkg/model.py", USES)
+    source = find("pkg/model.py")
+    with hooked(source, Settings()):
+        module = load(source, Settings())
+    assert has_rule(module.scale)
+    assert not has_rule(module.inner)
+
+
 @pytest.mark.parametrize("name", ["json.py", "my-model.py"])
 def test_a_file_whose_name_another_module_has_or_none_can_have(folder: Folder, name: str):
     folder.write(name)

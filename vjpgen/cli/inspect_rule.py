@@ -172,7 +172,8 @@ def _report(source: Source, asked: _Asked, settings: Settings, number: int) -> R
         found = find_rule(module, name, asked.info.keys if asked.info else {})
         sets = argument_sets(found.example)
     if number > len(sets):
-        raise click.UsageError(f"--set {number}: the example returns {len(sets)} sets of arguments")
+        count = f"{len(sets)} sets" if len(sets) > 1 else "one set"
+        raise click.UsageError(f"--set {number}: the example returns {count} of arguments")
     with _said_of(f"`{found.called}` failed on its example", _USAGE):
         arguments = sets[number - 1]
         grad_vars = found.grad_vars

@@ -42,7 +42,7 @@ class CompilingLoader(Compiling, SourceFileLoader):
         data = self.get_data(path)
         if not is_to_compile(data):
             return super().get_code(fullname)
-        return code_of(path, data, self.settings)
+        return code_of(path, data, self.settings, named=path == self.settings.named)
 
 
 class _AroundAnother(Compiling, SourceFileLoader):
@@ -119,13 +119,14 @@ def _generated(path: str, data: bytes, settings: Settings) -> Any:
     """Return the generated module of an annotated source with its rows; None to use the source."""
     config_file, config = configuration(path, settings)
     cached = caching.cache_path(path, "vjpgentext")
-    key = _key(path, data, config, (config_file, settings.base))
+    named = path == settings.named
+    key = _key(path, data, config, (config_file, settings.base, str(named)))
     kept = caching.load(cached, key)
     if kept is not None:
         return kept[0]
     from vjpgen.importing.compiling import generate
 
-    generated, lasting = generate(path, data, config_file, settings)
+    generated, lasting = generate(path, data, config_file, settings, named=named)
     if lasting:
         caching.store(path, cached, key, (generated,))
     return generated

@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 
@@ -53,7 +53,11 @@ class Source:
 
 @contextmanager
 def hooked(source: Source, settings: Settings) -> Iterator[None]:
-    """Compile the annotated modules of a source's project while they are imported here."""
+    """Compile the annotated modules of a source's project while they are imported here.
+
+    The source itself is compiled though the configuration may exclude it: the user has named it.
+    """
+    settings = replace(settings, named=source.path)
     path = list(sys.path)
     if source.root is not None:
         sys.path.insert(0, source.root)

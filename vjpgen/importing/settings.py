@@ -15,12 +15,15 @@ class Settings:
         config: a configuration file that holds for every module; None for the nearest one.
         base: the folder that the patterns of `config` start from.
         quiet: whether warnings and notes are left unsaid.
+        named: the absolute path of a module that the user named outright, so that `exclude` does
+            not apply to it.
     """
 
     plain_on_error: bool = False
     config: str | None = None
     base: str = ""
     quiet: bool = False
+    named: str | None = None
 
 
 ENDS_A_PROJECT = frozenset({"site-packages", "dist-packages"})
