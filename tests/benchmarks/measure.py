@@ -194,6 +194,7 @@ def _rounds(
     round has its own stack depth, the first value: see `_timed`.
     """
     count, share = _ROUNDS[figure]
+    share = share if effort.compiled else 1.0  # all the time for the one figure
     pairs = list(items.items())
     end = time.perf_counter() + share * effort.seconds - spent
     for turn in range(count(effort.rounds) if pairs else 0):

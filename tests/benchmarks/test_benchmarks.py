@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import pytest
 
-from tests.benchmarks import plot, readme, trial
+from tests.benchmarks import plot, readme, trial, variants
 from tests.benchmarks.command_line import Spent, Tree
 from tests.benchmarks.goals import goals_table
 from tests.benchmarks.imports import Imports
@@ -186,3 +188,21 @@ def test_a_variant_of_ours_that_fails_is_an_error(monkeypatch):
     monkeypatch.setattr(trial, "variants", lambda: [PLAIN, GENERATED])
     with pytest.raises(ValueError, match="a bug"):
         tried(equal(1, width=4), None, eager=True)
+
+
+def test_the_variant_without_sharing_is_there_where_the_runtime_shares(monkeypatch):
+    calls = []
+    sharing = SimpleNamespace(
+        clear=lambda: calls.append("clear"),
+        disabled=lambda: contextlib.nullcontext(calls.append("disabled")),
+    )
+    monkeypatch.setattr(variants, "_sharing", lambda: sharing)
+    monkeypatch.setattr(jax, "clear_caches", lambda: calls.append("jax"))
+    assert UNSHARED in variants.variants()
+    for name in (GENERATED, UNSHARED):
+        with variants.around(name):
+            calls.append(name)
+    variants.clear_caches()
+    assert calls == [GENERATED, "disabled", UNSHARED, "jax", "clear"]
+    monkeypatch.setattr(variants, "_sharing", lambda: None)
+    assert UNSHARED not in variants.variants()
