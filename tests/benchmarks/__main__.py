@@ -27,7 +27,6 @@ from tests.benchmarks.table import (
 )
 from tests.benchmarks.variants import variants
 from tests.benchmarks.workloads import (
-    DIFFERING,
     EQUAL,
     Workload,
     differing,
@@ -115,7 +114,7 @@ def _effort(workload: Workload, options: argparse.Namespace) -> Effort:
     size = len(workload.parts)
     rounds = 2 * options.repeat if size == 1 else options.repeat
     shallow = size <= DEEP
-    eager = shallow and (not options.quick or workload.family in (EQUAL, DIFFERING))
+    eager = shallow and (not options.quick or workload.family == EQUAL)
     return Effort(rounds, options.seconds, compiled=shallow, eager=eager)
 
 
