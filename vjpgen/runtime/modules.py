@@ -17,6 +17,7 @@ from flax.core.scope import Scope, Variable, is_filter_empty
 from flax.linen import module as linen_module
 from flax.linen.module import Module, SetupState, wrap_method_once
 
+from vjpgen.runtime.draws import Numbers, with_numbers
 from vjpgen.runtime.errors import AmbientNeededError
 from vjpgen.runtime.leaves import (
     Bound,
@@ -128,6 +129,26 @@ class ModuleSet:
         has_set_up = state.setup_called is not SetupState.NEW and _setup_has_effects(value)
         return BoundEntry(type(value), attributes, state, has_set_up=has_set_up)
 
+    def name_of(self, index: int) -> str | None:
+        """Return the name of a module that was taken in."""
+        attributes = self.entries[index].attributes
+        place = None if attributes is None else name_place(attributes.structure)
+        if attributes is None or place is None:
+            return None
+        entry = attributes.entries[place]
+        return entry.value if isinstance(entry, Constant) else None
+
+    def hide_name(self, index: int) -> None:
+        """Build a module without its name from here on."""
+        entry = self.entries[index]
+        assert entry.attributes is not None
+        place = name_place(entry.attributes.structure)
+        if place is not None:
+            leaves = list(entry.attributes.entries)
+            leaves[place] = Constant(None)
+            attributes = Packed(entry.attributes.structure, tuple(leaves))
+            self.entries[index] = dataclasses.replace(entry, attributes=attributes)
+
     def split(self) -> None:
         """Move the arrays of all scopes into the operands; nothing is taken in afterwards."""
         scopes = [bound_scope(original) for original in self._originals]
@@ -176,6 +197,7 @@ class ModuleSet:
         *,
         writable: bool = True,
         revive: Reviver | None = None,
+        numbers: Numbers | None = None,
     ) -> BuiltModules:
         """Build every module anew around `arrays`.
 
@@ -184,9 +206,12 @@ class ModuleSet:
             flags: Flax's scope flags, in addition to the scopes' own.
             writable: False gives read-only modules without rngs.
             revive: gives a constant anew for the modules that are built.
+            numbers: the positions of random draws, where they are arguments of the run.
         """
         copies = CounterCopies()
         roots = [build_scope(root, arrays, flags, copies, writable=writable) for root in self.roots]
+        if numbers is not None:
+            roots = [with_numbers(root, numbers, index) for index, root in enumerate(roots)]
         scopes = [descend(roots[index], path) for index, path in self.places]
         modules = _Building(self.entries, scopes, arrays, revive).all()
         repeats = [m for m, entry in zip(modules, self.entries, strict=True) if entry.has_set_up]
@@ -304,6 +329,12 @@ def _repeat_setup(module: Module) -> None:
     assert isinstance(module.scope, Scope)
     with unaffected(module.scope):
         module._try_setup()
+
+
+@functools.lru_cache(maxsize=1024)
+def name_place(structure: Any) -> int | None:
+    """Return which of a module's packed attributes is its name; None where it has none."""
+    return jax.tree_util.tree_unflatten(structure, range(structure.num_leaves))["name"]
 
 
 def _attributes(module: Module) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import Any
 from flax.core.frozen_dict import FrozenDict
 from flax.core.scope import Filter, Scope, in_filter
 
+from vjpgen.runtime.draws import Origin
 from vjpgen.runtime.leaves import Indexed, Operands, Packed, pack, unpack
 
 # A collection without its arrays: nested dicts that keep their order, packed values at the ends.
@@ -36,6 +37,7 @@ class SplitScope:
     flags: Mapping[str, Any]
     variables: Skeleton
     rngs: Packed
+    origin: Origin
     counters: dict[Any, Any]
 
 
@@ -56,6 +58,7 @@ def split_scope(
         scope.flags,
         variables,
         pack(dict(scope.rngs), operands, f"{label}rng"),
+        Origin.of(scope),
         counters.copy(scope.rng_counters),
     )
 
@@ -87,9 +90,10 @@ def build_scope(
         debug_path=split.debug_path,
         flags={**split.flags, **flags},
     )
-    if writable:
-        scope.rng_counters = counters.copy(split.counters)
-    return scope
+    if not writable:
+        return scope
+    scope.rng_counters = counters.copy(split.counters)
+    return split.origin.restored(scope)
 
 
 def mutable_variables(scope: Scope) -> dict[str, Any]:
