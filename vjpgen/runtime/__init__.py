@@ -20,6 +20,8 @@ __all__ = ["INTERFACE", "DroppedTangentWarning", "InterfaceError", "TangentError
 def __getattr__(name: str) -> Any:
     if name == f"interface_{INTERFACE}":
         return importlib.import_module(f"vjpgen.runtime.{name}")
+    if name == "sharing":
+        return importlib.import_module("vjpgen.runtime.sharing")
     if name.startswith("interface_"):
         raise InterfaceError(
             f"this module was generated for runtime interface {name.removeprefix('interface_')}, "

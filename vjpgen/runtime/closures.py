@@ -36,7 +36,7 @@ from vjpgen.runtime.holders import (
     stored_names,
 )
 from vjpgen.runtime.leaves import Constant, Indexed, Operands, Packed, flatten
-from vjpgen.runtime.modules import ModuleSet, bound_scope
+from vjpgen.runtime.modules import ModuleSet, bound_scope, unwrap_handler
 from vjpgen.runtime.rule import RULE, Rule, cell_content
 
 _UNBOUND = object()
@@ -65,7 +65,7 @@ class _Place:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class _StandIn:
+class StandIn:
     """Stands for a captured value where only its place is kept."""
 
     index: int
@@ -79,7 +79,7 @@ class _StandIns:
         self._is_module = is_module
 
     def __getitem__(self, index: int, /) -> Any:
-        return _StandIn(index, self._is_module)
+        return StandIn(index, self._is_module)
 
 
 @dataclasses.dataclass
@@ -109,7 +109,7 @@ class Captures:
 
     def scan(self, function: Any) -> frozenset[int]:
         """Find what a function, or any value, has captured; return the operands it reaches."""
-        if is_plain(function):
+        if is_plain(function) or _captures_nothing(function):
             return frozenset()
         self._visit(function, getattr(function, "__name__", type(function).__name__))
         return self.reach(function)
@@ -246,6 +246,11 @@ class Captures:
                 place.write(old)
 
     @property
+    def in_place(self) -> bool:
+        """Whether a run changes, for as long as it takes, what cannot be copied."""
+        return bool(self._places or self._written)
+
+    @property
     def everywhere(self) -> frozenset[int]:
         """The operands that every run needs, whatever its function reaches."""
         return frozenset(index for place in self._places for index in self.reach(place.value))
@@ -277,7 +282,7 @@ class Captures:
             key = id(value)
             if key in self._kept:
                 continue
-            if isinstance(value, _StandIn):
+            if isinstance(value, StandIn):
                 self._kept[key] = value
                 (self._bound if value.is_module else self._arrays)[key] = value.index
             elif isinstance(value, jax.Array):
@@ -384,6 +389,18 @@ class _Rebuild:
 
     def announce(self, new: Any) -> None:
         self.done[self._making[-1]] = new
+
+
+def _captures_nothing(function: Any) -> bool:
+    """Tell at a glance what most methods are: functions of a module that hold nothing."""
+    inner = unwrap_handler(function)
+    return (
+        type(inner) is types.FunctionType
+        and inner.__closure__ is None
+        and inner.__defaults__ is None
+        and inner.__kwdefaults__ is None
+        and all(value is True for value in inner.__dict__.values())  # Flax's `compact`
+    )
 
 
 def is_traced(root: Any) -> bool:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import flax.linen as nn
+import jax
 from flax.linen import module as linen_module
 from flax.linen.module import Module
 
@@ -106,6 +107,13 @@ def unobserved(method: Any, args: Sequence[Any], kwargs: Any) -> Any:
     inner = unwrap_handler(method)
     with method_context(args[0], inner):
         return inner(*args, **kwargs)
+
+
+def profile_scope(name: str | None) -> contextlib.AbstractContextManager[Any]:
+    """Name what JAX traces inside as Flax names a module's: nothing where Flax doesn't."""
+    if name is None or not linen_module._use_named_call:
+        return contextlib.nullcontext()
+    return jax.named_scope(name)
 
 
 def _interceptors() -> tuple[Callable[..., Any], ...]:

@@ -32,6 +32,7 @@ def custom_vjp(
     missing: Missing = None,
     symbolic_zeros: bool = False,
     optimize_remat: bool = False,
+    share_traces: bool = True,
 ) -> Callable[..., Any]:
     """Give `fn` a gradient of its own; a drop-in for `flax.linen.custom_vjp`.
 
@@ -54,6 +55,7 @@ def custom_vjp(
             "autodiff", or None for strict.
         symbolic_zeros: as in `jax.custom_vjp.defvjp`.
         optimize_remat: as in `jax.custom_vjp.defvjp`.
+        share_traces: False traces each call on its own, however equal to others.
 
     Returns:
         A function with the signature of `fn`.
@@ -82,6 +84,7 @@ def custom_vjp(
         claims={},
         example=None,
         defaults_have_slots=False,
+        share_traces=share_traces,
     )
     return wrap(rule)
 

@@ -22,6 +22,7 @@ import jax
 import numpy as np
 from flax.core.scope import Scope
 
+from vjpgen.runtime.modules import unwrap_handler
 from vjpgen.runtime.rule import RULE, Rule, cell_content
 
 _FLAG = "vjpgen_primal"
@@ -83,6 +84,29 @@ def _marks_of(scope: Scope) -> tuple[str, ...]:
     return found or ()
 
 
+def flags_below(flags: Mapping[str, Any], path: Sequence[str]) -> tuple[Any, ...]:
+    """Return a scope's flags as something with a hash; of the marks, those at and below its path.
+
+    A mark of a module that is further up matches no module in the scope.
+
+    Args:
+        flags: the scope's flags.
+        path: the scope's path.
+    """
+    root = "/".join(path)
+    found = []
+    for flag, value in sorted(flags.items()):
+        if flag == _FLAG:
+            parts = [mark.rpartition("|") for mark in value]
+            value = tuple(
+                (name, place.removeprefix(root))
+                for name, _, place in parts
+                if place == root or not root or place.startswith(f"{root}/")
+            )
+        found.append((flag, value))
+    return tuple(found)
+
+
 def _mark(name: str, scope: Scope) -> str:
     return f"{name}|{'/'.join(scope.path)}"
 
@@ -91,7 +115,7 @@ def name_of(rule: Rule) -> str:
     """Name a rule's function: by its key and, where it has captured something, by that."""
     if rule.identity is not None:
         return rule.identity
-    if not getattr(rule.primal, "__closure__", None):
+    if not getattr(unwrap_handler(rule.primal), "__closure__", None):
         return rule.key
     return f"{rule.key}#{hash(_shape(rule.primal, ()))}"
 

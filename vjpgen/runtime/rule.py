@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 import sys
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, Literal
 
 from flax.core.scope import Filter
@@ -96,6 +97,7 @@ class Rule:
         identity: the name that the function goes by inside its own rules, where `primal` cannot
             tell it any more.
         owner: the class of a static method, once there is one.
+        share_traces: whether equal calls may share a trace.
     """
 
     primal: Callable[..., Any]
@@ -118,11 +120,28 @@ class Rule:
     defaults_have_slots: bool = True
     owner: type | None = None
     identity: str | None = None
+    share_traces: bool = True
 
     @property
     def title(self) -> str:
         """The name and place that every message begins with."""
         return f"{self.name} ({self.at})" if self.at else self.name
+
+    @functools.cached_property
+    def static_key(self) -> Hashable:
+        """What tells this rule's calls from others in all but its functions."""
+        return (
+            self.key,
+            self.name,
+            repr(self.grad_vars),
+            self.nondiff_argnums,
+            self.nondiff_argnames,
+            self.missing,
+            self.symbolic_zeros,
+            self.optimize_remat,
+            self.forward is None,
+            tuple((part.name, part.kind) for part in self.signature.parameters.values()),
+        )
 
     @property
     def cells(self) -> Mapping[str, types.CellType]:

@@ -18,7 +18,8 @@ from flax.core.scope import in_filter, is_filter_empty
 
 from vjpgen.runtime import drops
 from vjpgen.runtime.closures import Captures
-from vjpgen.runtime.contexts import DynamicContext, is_observed
+from vjpgen.runtime.contexts import DynamicContext, is_observed, profile_scope
+from vjpgen.runtime.draws import Numbers
 from vjpgen.runtime.errors import AmbientNeededError, FlagsNeededError, NeededError
 from vjpgen.runtime.forward_mode import forward_mode_error, is_forward_mode
 from vjpgen.runtime.leaves import (
@@ -50,6 +51,7 @@ from vjpgen.runtime.recursion import marks, name_of, own_rules_of
 from vjpgen.runtime.rule import Form, Rule, Slots, rebuilt_defaults
 from vjpgen.runtime.runs import GONE, BackwardRun, ForwardRun, Gate, PrimalRun, TrialRun
 from vjpgen.runtime.scopes import map_skeleton, unpack_skeleton
+from vjpgen.runtime.sharing import Functions, plan
 from vjpgen.runtime.tangents import Handle, Slot, Variables, handles
 
 
@@ -97,24 +99,24 @@ class Split:
         self.rule = rule = as_analysed(rule)
         self.form = form
         self._operands = Operands()
-        self._modules = ModuleSet(self._operands)
-        self._slots = [
-            pack(slot, self._operands, name, self._modules.bind)
+        self.modules = ModuleSet(self._operands)
+        self.packed_slots = [
+            pack(slot, self._operands, name, self.modules.bind)
             for name, slot in zip(rule.signature.parameters, slots, strict=True)
         ]
         self._marks = marks(rule, scopes_in(slots))
-        self._captures = Captures(self._operands, self._modules)
+        self._captures = Captures(self._operands, self.modules)
         self._captures.scan(rule.primal)
         self._forward = self._resolve(rule.forward, slots)
         self._backward = self._resolve(rule.backward, slots)
         self._outer = self._take_ambient(AmbientNeededError in needs)
-        self._context = DynamicContext.current()
+        self.context = DynamicContext.current()
         self.observed = bool(slots) and is_observed(rule.primal, slots[0])
         self.intercepting = self._scan_interceptors()
-        self._captures.scan_constants(self._slots)
+        self._captures.scan_constants(self.packed_slots)
         self._captures.take(captured or {}, rule)
         self._seal()
-        self._modules.split()
+        self.modules.split()
         self.slots = self._slot_trees()
         self._slotted = {handle.operand for slot in self.slots for handle in handles(slot.expected)}
         self.types = tuple(type_of(array) for array in self._operands.arrays)
@@ -122,6 +124,8 @@ class Split:
         self.latest: tuple[Outcome, bool] | None = None
         self.of_primal: Outcome | None = None
         self.gate = Gate()
+        # The positions of random draws, in a run that shares its trace.
+        self.numbers: Numbers | None = None
         # What a forward run has seen: the operands that it differentiated, the keys of the
         # updated variables that depend on them.
         self.seen: tuple[frozenset[int], frozenset[Any]] | None = None
@@ -142,6 +146,52 @@ class Split:
     def custom_vjp(self, primal: Callable[..., Any]) -> CustomVjp:
         """Make the `jax.custom_vjp` of this call."""
         return CustomVjp(self, primal)
+
+    # -- what tells equal calls ---------------------------------------------------------------
+
+    @property
+    def functions(self) -> tuple[Any, ...]:
+        """The functions that runs call: the primal, the forward and the backward rule."""
+        rules = [
+            None if rule is None else rule.function for rule in (self._forward, self._backward)
+        ]
+        return self.rule.primal, *rules
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing watches the call, and no run changes the caller's objects meanwhile."""
+        context = self.context
+        return not (context.interceptors or context.captures or self._captures.in_place)
+
+    @property
+    def outer_key(self) -> Any:
+        """What tells the module around the call: its index, or whether there is one."""
+        return self._outer.index if isinstance(self._outer, Bound) else self._outer is None
+
+    @functools.cached_property
+    def first_module(self) -> int | None:
+        """The index of the module that is the first argument."""
+        entries = self.packed_slots[0].entries if self.packed_slots else ()
+        if len(entries) != 1 or not isinstance(entries[0], Bound):
+            return None
+        index = entries[0].index
+        return None if self.modules.entries[index].attributes is None else index
+
+    @property
+    def module_name(self) -> str | None:
+        """The name of the module that is the first argument, if it is one and has one."""
+        return None if self.first_module is None else self.modules.name_of(self.first_module)
+
+    def hide_name(self) -> None:
+        """Build the first module without its name from here on: equal ones have others."""
+        if self.first_module is not None:
+            self.modules.hide_name(self.first_module)
+
+    def share_analysis(self, other: Split) -> None:
+        """Find out once for all equal calls which updates are differentiated."""
+        self._live = other._live
+
+    # -- runs ---------------------------------------------------------------------------------
 
     @contextlib.contextmanager
     def primal(self, operands: Sequence[Any]) -> Iterator[PrimalRun]:
@@ -180,7 +230,7 @@ class Split:
         rebuild = functools.partial(self.rebuild, operands=run.restored(), built=GONE)
         with (
             own_rules_of(self.rule, bool(self._marks)),
-            self._context.entered(rebuild),
+            self.context.entered(rebuild),
             self._captures.exchanged(run.restored(), None),
         ):
             yield run
@@ -212,8 +262,8 @@ class Split:
         The call is over then: what it holds of the caller is let go, lest a trace that is kept
         keeps the caller's arrays.
         """
-        self._modules.publish(*state)
-        self._modules.release()
+        self.modules.publish(*state)
+        self.modules.release()
         self._operands.arrays.clear()
 
     # -- what the call can differentiate -----------------------------------------------------
@@ -239,7 +289,7 @@ class Split:
 
     @property
     def _may_update(self) -> bool:
-        return any(not is_filter_empty(root.mutable) for root in self._modules.roots)
+        return any(not is_filter_empty(root.mutable) for root in self.modules.roots)
 
     @functools.cached_property
     def unslotted(self) -> list[int]:
@@ -314,7 +364,7 @@ class Split:
 
     def _grad_vars_hint(self) -> str:
         """Say that `grad_vars` names no collection that there is: a misspelling, most likely."""
-        found = sorted({name for root in self._modules.roots for name in root.variables})
+        found = sorted({name for root in self.modules.roots for name in root.variables})
         if not found or any(in_filter(self.rule.grad_vars, name) for name in found):
             return ""
         return (
@@ -343,7 +393,7 @@ class Split:
     def _scan_interceptors(self) -> frozenset[int]:
         """Find what interceptors have captured; return the operands."""
         found: frozenset[int] = frozenset()
-        for interceptor in self._context.interceptors:
+        for interceptor in self.context.interceptors:
             found |= self._captures.scan_observer(interceptor)
         return found
 
@@ -352,9 +402,9 @@ class Split:
         sealed = self._captures.seal()
         if sealed is None:
             return
-        self._slots = [sealed_constants(slot, sealed) for slot in self._slots]
-        self._modules.seal(sealed)
-        self._context = self._context.sealed(sealed)
+        self.packed_slots = [sealed_constants(slot, sealed) for slot in self.packed_slots]
+        self.modules.seal(sealed)
+        self.context = self.context.sealed(sealed)
         self._forward = _sealed_rule(self._forward, sealed)
         self._backward = _sealed_rule(self._backward, sealed)
         self.rule = dataclasses.replace(
@@ -374,14 +424,14 @@ class Split:
         if module is None:
             return None
         if module is not GUARD and needed:
-            return self._modules.bind(module)
-        found = None if module is GUARD else self._modules.find(module)
+            return self.modules.bind(module)
+        found = None if module is GUARD else self.modules.find(module)
         return GUARD if found is None else Bound(found)
 
     @contextlib.contextmanager
     def _open(self, operands: Sequence[Any], flags: Mapping[str, Any]) -> Iterator[BuiltModules]:
         revive = functools.partial(self._captures.rebuild, arrays=operands)
-        built = self._modules.build(operands, flags, revive=revive)
+        built = self.modules.build(operands, flags, revive=revive, numbers=self.numbers)
         outer = self._outer
         if isinstance(outer, Bound):
             outer = built.modules[outer.index]
@@ -390,7 +440,7 @@ class Split:
             with (
                 ambient(outer),
                 drops.around(self),
-                self._context.entered(rebuild),
+                self.context.entered(rebuild),
                 self._captures.exchanged(operands, built.modules),
             ):
                 built.repeat_setups()
@@ -417,7 +467,7 @@ class Split:
     def read_only(self, operands: Indexed, flags: Mapping[str, Any] | None = None) -> BuiltModules:
         """Build the modules as they were in the call, read-only and without rngs."""
         revive = functools.partial(self._captures.rebuild, arrays=operands)
-        return self._modules.build(operands, flags or {}, writable=False, revive=revive)
+        return self.modules.build(operands, flags or {}, writable=False, revive=revive)
 
     @property
     def kept(self) -> frozenset[int]:
@@ -435,13 +485,13 @@ class Split:
 
     def operands_of_modules(self) -> set[int]:
         """Return the operands that building the modules takes, but for their rng keys."""
-        return set().union(*map(self.operands_of, self._modules.packed()))
+        return set().union(*map(self.operands_of, self.modules.packed()))
 
     def build_slots(self, operands: Sequence[Any], built: BuiltModules) -> list[Any]:
         """Build the arguments, one a parameter."""
         modules = built.modules
         revive = functools.partial(self._captures.rebuild, arrays=operands, built=modules)
-        return [unpack(p, operands, modules.__getitem__, revive) for p in self._slots]
+        return [unpack(p, operands, modules.__getitem__, revive) for p in self.packed_slots]
 
     def rebuild(self, function: Any, operands: Indexed, built: Indexed) -> Any:
         """Return `function` with this run's values in place of what it captured."""
@@ -453,7 +503,7 @@ class Split:
             jax.tree_util.tree_unflatten(
                 packed.structure, [self._handle(e) for e in packed.entries]
             )
-            for packed in self._slots
+            for packed in self.packed_slots
         ]
         return [
             Slot(name, tree)
@@ -470,10 +520,10 @@ class Split:
 
     def _collections(self, index: int) -> dict[str, Any]:
         """Build the tree of a module's `grad_vars` collections, shared modules included."""
-        root, path = self._modules.places[index]
-        variable = self._modules.entries[index].variable
+        root, path = self.modules.places[index]
+        variable = self.modules.entries[index].variable
         found: dict[str, Any] = {}
-        for name, tree in self._modules.roots[root].variables.items():
+        for name, tree in self.modules.roots[root].variables.items():
             if not in_filter(self.rule.grad_vars, name):
                 continue
             for step in path:
@@ -501,10 +551,10 @@ class Split:
         Yields:
             The path in that tree, the collection, and the tree of handles there.
         """
-        places = self._modules.places
+        places = self.modules.places
         below = list(places[index][1][len(path) :])
-        for attribute, other in attribute_modules(self._modules.entries[index]):
-            variable = self._modules.entries[other].variable
+        for attribute, other in attribute_modules(self.modules.entries[index]):
+            variable = self.modules.entries[other].variable
             if places[other][0] == root and places[other][1][: len(path)] == path:
                 yield from self._borrowed(other, root, path)
                 continue
@@ -537,7 +587,8 @@ class Split:
         """The arguments without a slot, in order."""
         packed = []
         trees = [
-            jax.tree_util.tree_unflatten(slot.structure, list(slot.entries)) for slot in self._slots
+            jax.tree_util.tree_unflatten(slot.structure, list(slot.entries))
+            for slot in self.packed_slots
         ]
         for _, tree, nondiff in self.rule.arguments(tuple(trees)):
             if nondiff:
@@ -551,23 +602,11 @@ class CustomVjp:
 
     def __init__(self, split: Split, primal: Callable[..., Any]) -> None:
         self._split = split
-        name = split.rule.name
-        primal.__name__ = name
-        primal.__qualname__ = f"{name} (primal)"
-        self._function = jax.custom_vjp(primal)
+        self._primal = primal
 
     def defvjp(self, forward: Callable[..., Any], backward: Callable[..., Any]) -> None:
         """Set the forward and backward function."""
-        name = self._split.rule.name
-        for function, role in ((forward, "forward"), (backward, "backward")):
-            function.__name__ = f"{name}_{role}"
-            function.__qualname__ = f"{name} ({role})"
-        self._function.defvjp(
-            forward,
-            backward,
-            symbolic_zeros=self._split.symbolic_zeros,
-            optimize_remat=self._split.rule.optimize_remat,
-        )
+        self._own = Functions(self._primal, forward, backward)
 
     def __call__(self, *operands: Any) -> Any:
         """Call the function; returns its flat outputs.
@@ -576,10 +615,26 @@ class CustomVjp:
             TypeError: forward-mode autodiff reached the call. Where a transform has traced the
                 call before (`jvp` of `jit`), JAX raises its own error, later.
         """
+        split = self._split
+        functions, is_shared, finish = plan(split, self._own)
+        for function, role in zip(functions, ("primal", "forward", "backward"), strict=True):
+            function.__name__ = split.rule.name if role == "primal" else f"{split.rule.name}_{role}"
+            function.__qualname__ = f"{split.rule.name} ({role})"
+        function = jax.custom_vjp(functions.primal)
+        function.defvjp(
+            functions.forward,
+            functions.backward,
+            symbolic_zeros=split.symbolic_zeros,
+            optimize_remat=split.rule.optimize_remat,
+        )
         try:
-            return self._function(*operands)
+            # a shared trace has no name of its own
+            with profile_scope(split.module_name if is_shared else None):
+                return function(*operands)
         except TypeError as error:
-            ran = self._split.latest is not None  # else it is of a function that this one calls
+            ran = split.latest is not None  # else it is of a function that this one calls
             if ran and is_forward_mode(error):
-                raise forward_mode_error(self._split.rule) from None
+                raise forward_mode_error(split.rule) from None
             raise
+        finally:
+            finish()

@@ -321,9 +321,9 @@ class Walk(ValueWalk):
         """Write all of a rule that a call makes use of."""
         if self.is_new(value):
             self.out.append(Rule)
-            for name, part in vars(value).items():
-                if name not in ("claims", "example"):
-                    self.visit(part)
+            for field in dataclasses.fields(value):  # not what is computed of them
+                if field.name not in ("claims", "example"):
+                    self.visit(getattr(value, field.name))
 
     def write_type(self, value: type) -> None:
         """Write a class: which it is, and what it and its bases hold."""
