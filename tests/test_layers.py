@@ -15,11 +15,13 @@ HOME = Path(vjpgen.__file__).parent
 
 IMPORTS = {
     "_version": "",
+    "figures": "",
     "fingerprint": "",
     "globs": "",
+    "page": "",
     "runtime": "flax jax numpy",
     "testing": "flax jax numpy runtime",
-    "inspecting": "diagnostics jax runtime testing",
+    "inspecting": "diagnostics figures jax page runtime testing",
     "diagnostics": "_version wcwidth",
     "config": "diagnostics",
     "compiler": "diagnostics libcst",

@@ -10,6 +10,7 @@ import jsonschema
 import pytest
 
 from tests.inspecting.conftest import Inspected
+from vjpgen import figures
 from vjpgen.inspecting import chart, render_html, render_json, render_text
 from vjpgen.inspecting.report import (
     Given,
@@ -233,7 +234,7 @@ def test_labels_do_not_lie_on_one_another():
     [(0, "0 B"), (999, "999 B"), (1000, "1 kB"), (1_234_567, "1.23 MB"), (5e15, "5e+03 TB")],
 )
 def test_sizes(count, text):
-    assert chart.size(count) == text
+    assert figures.size(count) == text
 
 
 def test_what_looks_alike_is_shown_once():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
+from vjpgen.figures import size
 from vjpgen.inspecting.report import Memory, Moment
 
 _WIDTH, _HEIGHT = 960, 320
@@ -13,15 +14,8 @@ _MIDDLE = (_LEFT + _WIDTH - _RIGHT) / 2
 _FLOOR = _HEIGHT - _BOTTOM
 _TICKS = 4
 _LABEL = (130, 15)
-_UNITS = ("B", "kB", "MB", "GB", "TB")
 
 Point = tuple[float, float]
-
-
-def size(count: float) -> str:
-    """Return a number of bytes with its unit."""
-    power = min(int(math.log(count, 1000)), len(_UNITS) - 1) if count >= 1 else 0
-    return f"{count / 1000**power:.3g} {_UNITS[power]}"
 
 
 def draw(memories: Mapping[str, Memory]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from vjpgen.diagnostics.text import shown, width
+from vjpgen.figures import number, share
 from vjpgen.inspecting.report import Program, Report, Residual, Side, Tensor, grouped
 
 _MOST, _WIDEST = 16, 56
@@ -23,18 +24,6 @@ def render(report: Report, *, verbose: bool = False) -> str:
     if verbose:
         parts += _jaxprs(report.rule)
     return "".join(f"{line}\n" for line in parts)
-
-
-def number(value: float | None) -> str:
-    """Return a number with its thousands parted; "-" for one that is not known."""
-    return "-" if value is None else f"{round(value):,}"
-
-
-def share(part: int, whole: int) -> str:
-    """Say how a rule's bytes compare with autodiff's."""
-    if not whole:
-        return "as autodiff does" if not part else "autodiff keeps none"
-    return f"{part / whole:.1%} of autodiff's {whole:,}"
 
 
 def _head(report: Report, most: int | None) -> Iterator[str]:
