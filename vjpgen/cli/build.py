@@ -6,10 +6,11 @@ import click
 
 from vjpgen.building.gather import UsageError, find_files, unreadable
 from vjpgen.building.pipeline import Report
+from vjpgen.building.scope import Scope, open_scope
 from vjpgen.cli import options
 from vjpgen.cli.output import Progress, Voice, exit_status, print_findings
 from vjpgen.cli.running import Invocation, Manner, Run, leave_stamp, run_build
-from vjpgen.cli.scope import Scope, open_scope, usage_errors
+from vjpgen.cli.usage import usage_errors
 from vjpgen.cli.wishes import Wishes
 from vjpgen.diagnostics import Diagnostic
 

@@ -13,10 +13,11 @@ from vjpgen.building.layout import Layouts
 from vjpgen.building.mirror import Mirror, empty_mirrors
 from vjpgen.building.outcome import Change
 from vjpgen.building.projects import Packages
+from vjpgen.building.scope import open_scope
 from vjpgen.building.sinks import WriteSink
 from vjpgen.cli import options
 from vjpgen.cli.output import Voice, exit_status, print_findings
-from vjpgen.cli.scope import open_scope, usage_errors
+from vjpgen.cli.usage import usage_errors
 from vjpgen.diagnostics import WHOLE_FILE, Diagnostic
 
 

@@ -9,9 +9,10 @@ from typing import Any
 import click
 
 from vjpgen.building.pipeline import Means, check
+from vjpgen.building.scope import open_scope
 from vjpgen.cli import options
 from vjpgen.cli.output import Progress, Voice, exit_status, print_findings
-from vjpgen.cli.scope import open_scope, usage_errors
+from vjpgen.cli.usage import usage_errors
 from vjpgen.compiler import RuleInfo
 from vjpgen.diagnostics.text import shown, width
 

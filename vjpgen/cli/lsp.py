@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from vjpgen.cli.scope import usage_errors
+from vjpgen.cli.usage import usage_errors
 from vjpgen.config import load_config
 
 

@@ -14,8 +14,8 @@ from vjpgen.building.pipeline import Means, Progress, Report, build
 from vjpgen.building.places import places_of
 from vjpgen.building.plan import Job
 from vjpgen.building.projects import Packages
+from vjpgen.building.scope import Scope
 from vjpgen.building.sinks import CheckSink, Sink
-from vjpgen.cli.scope import Scope
 
 _TICK_SECONDS = 0.02
 

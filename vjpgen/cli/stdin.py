@@ -9,8 +9,8 @@ from vjpgen.building.gather import Gathered, Source, UsageError, classify, is_ex
 from vjpgen.building.pipeline import Means, Report, build, compile_job
 from vjpgen.building.plan import Job
 from vjpgen.building.projects import as_shown
+from vjpgen.building.scope import Scope, open_scope
 from vjpgen.cli.output import print_findings, read_source
-from vjpgen.cli.scope import Scope, open_scope
 from vjpgen.cli.wishes import Wishes
 
 

@@ -21,8 +21,8 @@ from vjpgen.building.gather import UsageError, holds_annotation
 from vjpgen.building.ignores import is_usually_passed_over
 from vjpgen.building.paths import MARKER, SETTINGS, is_below, project_root, upwards
 from vjpgen.building.projects import Projects
+from vjpgen.building.scope import Scope
 from vjpgen.cli.output import Voice
-from vjpgen.cli.scope import Scope
 from vjpgen.compiler import parse_header
 from vjpgen.config import Config, ConfigError
 from vjpgen.diagnostics.text import shown

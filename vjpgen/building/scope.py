@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-
-import click
 
 from vjpgen.building.cache import Caches
 from vjpgen.building.gather import Gathered, UsageError, gather
@@ -17,8 +14,6 @@ from vjpgen.building.pipeline import jobs_for, neighbourhoods_of
 from vjpgen.building.plain import is_wanted, plain_imports_in
 from vjpgen.building.plan import Job
 from vjpgen.building.projects import Packages, Projects, as_shown, common_root
-from vjpgen.config import ConfigError
-from vjpgen.diagnostics.text import shown
 
 
 @dataclass(frozen=True)
@@ -59,7 +54,12 @@ def open_scope(
     *,
     no_cache: bool = False,
 ) -> Scope:
-    """Settle what to work on; without paths, what the configuration names, or this folder."""
+    """Settle what to work on; without paths, what the configuration names, or this folder.
+
+    Raises:
+        UsageError: a path is not one.
+        ConfigError: a configuration is wrong.
+    """
     if out_dir == "":
         raise UsageError("`--out-dir` wants the name of a folder")
     paths = tuple(map(as_shown, paths))
@@ -73,12 +73,3 @@ def _configured(projects: Projects) -> tuple[str, ...]:
     return tuple(
         os.path.relpath(os.path.join(project.base, path)) for path in project.config.paths
     ) or (".",)
-
-
-@contextmanager
-def usage_errors() -> Iterator[None]:
-    """Turn a wrong configuration or path into click's usage error, whose exit status is 2."""
-    try:
-        yield
-    except (ConfigError, UsageError) as error:
-        raise click.UsageError(shown(str(error))) from error
