@@ -17,6 +17,10 @@ class ExampleError(Exception):
     """A rule has no example, or its example is of no use; the text says what to write."""
 
 
+class NoExampleError(ExampleError):
+    """A rule has no example."""
+
+
 def rule_of(function: Any) -> Rule | None:
     """Return the rule of a function or bound method, if it has one."""
     return getattr(getattr(function, "__func__", function), RULE, None)

@@ -11,7 +11,7 @@ from typing import Any
 from flax.core.scope import Filter
 
 from vjpgen.runtime.rule import Rule
-from vjpgen.testing.examples import ExampleError, example_of, rule_of
+from vjpgen.testing.examples import ExampleError, NoExampleError, example_of, rule_of
 
 _NESTED = ".<locals>."
 
@@ -51,7 +51,8 @@ def find_rule(module: ModuleType, name: str, keys: Mapping[str, str]) -> Found:
 
     Raises:
         NotFoundError: the module has no such function, or it has no rule there.
-        ExampleError: the annotation names no example, or one that cannot be reached.
+        NoExampleError: the annotation names no example.
+        ExampleError: it names one that cannot be reached.
     """
     called, _, inner = name.partition(_NESTED)
     owner, function = _walk(module, called)
@@ -65,7 +66,7 @@ def find_rule(module: ModuleType, name: str, keys: Mapping[str, str]) -> Found:
         example, grad_vars = example_of(function, owner), rule.grad_vars
     if example is None:
         whose = f"arguments of `{called}`" if inner else "its positional arguments"
-        raise ExampleError(
+        raise NoExampleError(
             f"the rule of `{name}` has no example: write a function that returns {whose} as a "
             "tuple (for a method, the unbound module first), and add `example=that_function` to "
             "the annotation"
