@@ -20,7 +20,7 @@ IMPORTS = {
     "globs": "",
     "page": "",
     "runtime": "flax jax numpy",
-    "testing": "flax jax numpy runtime",
+    "testing": "figures flax jax numpy page runtime",
     "inspecting": "diagnostics figures jax page runtime testing",
     "diagnostics": "_version wcwidth",
     "config": "diagnostics",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 
+_CODE = re.compile("`([^`\n]+)`")
 _STYLE = """
 :root { color-scheme: light dark; --text: #1c2024; --soft: #60656c; --line: #e0e3e7;
   --page: #ffffff; --panel: #f6f7f9; --rule: #0b68cb; --autodiff: #d9730d; --good: #18794e;
@@ -63,6 +65,11 @@ def document(title: str, body: Iterable[str], style: str = "") -> str:
 def code(text: str) -> str:
     """Return plain text as code."""
     return f"<code>{escape(text)}</code>"
+
+
+def prose(text: str) -> str:
+    """Return a plain sentence, in which what stands between backticks is code."""
+    return _CODE.sub(r"<code>\1</code>", escape(text))
 
 
 def soft(text: str) -> str:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from html.parser import HTMLParser
 
 import jsonschema
 import pytest
 
 from tests.inspecting.conftest import Inspected
+from tests.markup import Page
 from vjpgen import figures
 from vjpgen.inspecting import chart, render_html, render_json, render_text
 from vjpgen.inspecting.report import (
@@ -97,36 +97,6 @@ SCHEMA = object_of(
         "autodiff": SIDE,
     }
 )
-
-
-class Page(HTMLParser):
-    """Checks that every element is closed in its place, and collects the text."""
-
-    VOID = frozenset({"meta", "br"})
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.seen: list[str] = []
-        self.text = ""
-        self.feed(text)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag, attrs):
-        self.seen.append(tag)
-        assert not {"src", "href"} & {name for name, _ in attrs}
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.seen.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.text += data
 
 
 def wild_report(memory: Memory) -> Report:
