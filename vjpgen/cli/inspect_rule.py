@@ -174,12 +174,12 @@ def _report(source: Source, asked: _Asked, settings: Settings, number: int) -> R
     if number > len(sets):
         count = f"{len(sets)} sets" if len(sets) > 1 else "one set"
         raise click.UsageError(f"--set {number}: the example returns {count} of arguments")
-    with _said_of(f"`{found.called}` failed on its example", _USAGE):
+    with _said_of(f"`{found.called}` failed on {found.given}", _USAGE):
         arguments = sets[number - 1]
         grad_vars = found.grad_vars
         subject = bind(found.function, arguments, found.rule, grad_vars=grad_vars, abstract=True)
     place = _place(asked.info, found.rule)
-    with _said_of(f"the rule of `{name}` ({place}) failed on its example", _FINDING):
+    with _said_of(f"the rule of `{name}` ({place}) failed on {found.given}", _FINDING):
         return measure(subject, About(name, place, found.called, source.project))
 
 

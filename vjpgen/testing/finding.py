@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import functools
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import ModuleType
@@ -11,7 +13,14 @@ from typing import Any
 from flax.core.scope import Filter
 
 from vjpgen.runtime.rule import Rule
-from vjpgen.testing.examples import ExampleError, NoExampleError, example_of, rule_of
+from vjpgen.testing.examples import (
+    Arguments,
+    ExampleError,
+    NoExampleError,
+    example_of,
+    rule_of,
+)
+from vjpgen.testing.shapes import arguments_from_annotations
 
 _NESTED = ".<locals>."
 
@@ -27,6 +36,7 @@ class Found:
         rule: the rule of `function`; None where the annotated function is nested in it.
         grad_vars: the collections that are differentiated.
         example: returns arguments of `function`.
+        made_up: whether there is no example, and the arguments are made from annotations.
     """
 
     function: Callable[..., Any]
@@ -34,6 +44,12 @@ class Found:
     rule: Rule | None
     grad_vars: Filter
     example: Callable[..., Any]
+    made_up: bool = False
+
+    @property
+    def given(self) -> str:
+        """What the arguments are, as a message says it."""
+        return "arguments made from its annotations" if self.made_up else "its example"
 
 
 class NotFoundError(Exception):
@@ -51,7 +67,8 @@ def find_rule(module: ModuleType, name: str, keys: Mapping[str, str]) -> Found:
 
     Raises:
         NotFoundError: the module has no such function, or it has no rule there.
-        NoExampleError: the annotation names no example.
+        NoExampleError: the annotation names no example, and the function's annotations do not
+            say what arrays it takes.
         ExampleError: it names one that cannot be reached.
     """
     called, _, inner = name.partition(_NESTED)
@@ -64,14 +81,31 @@ def find_rule(module: ModuleType, name: str, keys: Mapping[str, str]) -> Found:
         raise NotFoundError(f"`{name}` has no rule")
     else:
         example, grad_vars = example_of(function, owner), rule.grad_vars
-    if example is None:
-        whose = f"arguments of `{called}`" if inner else "its positional arguments"
-        raise NoExampleError(
-            f"the rule of `{name}` has no example: write a function that returns {whose} as a "
-            "tuple (for a method, the unbound module first), and add `example=that_function` to "
-            "the annotation"
-        )
-    return Found(function, called, None if inner else rule, grad_vars, example)
+    used = None if inner else rule
+    if example is not None:
+        return Found(function, called, used, grad_vars, example)
+    return Found(function, called, used, grad_vars, _made_up(function, owner, called, name), True)
+
+
+def _made_up(
+    function: Callable[..., Any], owner: Any, called: str, name: str
+) -> Callable[[Any], Arguments]:
+    """Return an example that is made from the annotations of a function's arrays."""
+    attribute = inspect.getattr_static(owner, called.rpartition(".")[2])
+    is_method = isinstance(owner, type) and not isinstance(attribute, staticmethod)
+    make = functools.partial(arguments_from_annotations, function, owner if is_method else None)
+    why = ""
+    try:
+        if make() is not None:
+            return lambda key: make(key) or ()
+    except ExampleError as error:
+        why = f", and none can be made from annotations: {error}"
+    whose = "its positional arguments" if called == name else f"arguments of `{called}`"
+    raise NoExampleError(
+        f"the rule of `{name}` has no example{why}: write a function that returns {whose} as a "
+        "tuple (for a method, the unbound module first), and add `example=that_function` to the "
+        "annotation"
+    )
 
 
 def inherited(module: ModuleType, name: str) -> str | None:
