@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from vjpgen.testing.render_text import render
 from vjpgen.testing.report import RuleReport
 from vjpgen.testing.verifying import verify
 
@@ -66,5 +67,5 @@ def check_rule(
         atol=atol,
     )
     if raises and not report.ok:
-        raise AssertionError(report)
+        raise AssertionError(render(report))
     return report

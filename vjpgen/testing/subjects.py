@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -18,7 +18,7 @@ import numpy as np
 from flax.core.scope import DenyList, Filter, LazyRng, Scope, in_filter
 from flax.errors import InvalidRngError
 
-from vjpgen.runtime.leaves import is_differentiable
+from vjpgen.runtime.leaves import below, is_differentiable, path_text
 from vjpgen.runtime.recursion import plain
 from vjpgen.runtime.rule import Rule
 from vjpgen.testing.examples import Arguments, ExampleError
@@ -36,11 +36,15 @@ class Input:
             `rngs.NAME`.
         value: the array, or its shape and dtype.
         differentiated: whether gradients are taken with respect to it.
+        slot: the argument that it belongs to; "" for keys of an application.
+        path: the path that claims name it by: `params.Dense_0.kernel`, `x[0]`.
     """
 
     name: str
     value: Any
     differentiated: bool
+    slot: str = ""
+    path: str = ""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -51,10 +55,15 @@ class Subject:
         inputs: the arrays.
         call: takes one array for each input; returns the function's output and the collections
             that it updates, as pytrees. Rules take part, unless it runs within `plain()`.
+        calling: makes `call` of another function that takes the same arguments.
+        initialize: initializes the module anew and returns its variables; None where there is
+            nothing to initialize.
     """
 
     inputs: tuple[Input, ...]
     call: Callable[[Sequence[Any]], tuple[Any, Any]]
+    calling: Callable[[Callable[..., Any]], Callable[[Sequence[Any]], tuple[Any, Any]]]
+    initialize: Callable[[], Any] | None = None
 
 
 def bind(
@@ -62,6 +71,11 @@ def bind(
     arguments: Arguments,
     rule: Rule | None = None,
     *,
+    keywords: Mapping[str, Any] | None = None,
+    signature: inspect.Signature | None = None,
+    nondiff: Collection[str] = (),
+    static: Collection[str] = (),
+    numbers: bool = False,
     grad_vars: Filter = _PARAMS,
     key: Any = None,
     abstract: bool = False,
@@ -79,6 +93,11 @@ def bind(
         function: the function, with or without a rule.
         arguments: its positional arguments.
         rule: the rule of `function`, which says what arguments are nondiff.
+        keywords: its keyword arguments.
+        signature: what its arguments are named by; by default its own signature.
+        nondiff: the names of arguments that are not differentiated.
+        static: the names of those that are no arrays to the function, whatever they hold.
+        numbers: whether Python floats are always taken for arrays.
         grad_vars: the collections that are differentiated: a Flax collection filter.
         key: initializes modules; by default `jax.random.key(0)`.
         abstract: whether the shapes and dtypes of variables are enough.
@@ -89,7 +108,13 @@ def bind(
         ExampleError: the arguments do not fit the function, or nothing can be differentiated.
     """
     key = jax.random.key(0) if key is None else key
-    taken = _take_apart(function, arguments, rule)
+    keywords = dict(keywords or {})
+    signature = signature or inspect.signature(function)
+    if rule is not None:
+        slots, _ = rule.bind(arguments, keywords)
+        nondiff = {name for name, _, is_nondiff in rule.arguments(slots) if is_nondiff}
+    names = _names(function, signature, arguments, keywords)
+    taken = _take_apart(names, (arguments, keywords), nondiff, static, numbers)
     if not taken.modules:
         subject = _of_arrays(function, taken)
     else:
@@ -113,45 +138,82 @@ class _Taken:
         leaves: what they hold.
         structure: how to put it together again.
         arrays: the arrays by their place among the leaves.
-        modules: the places of modules.
+        modules: the names of the arguments that are modules, by their place among the leaves.
     """
 
     leaves: Sequence[Any]
     structure: Any
     arrays: Mapping[int, Input]
-    modules: Sequence[int]
+    modules: Mapping[int, str]
 
-    def rebuilt(self, arrays: Sequence[Any], modules: Sequence[Any] = ()) -> Arguments:
-        """Put other arrays and modules in the place of these."""
+    def call(
+        self, function: Callable[..., Any], arrays: Sequence[Any], modules: Sequence[Any] = ()
+    ) -> Any:
+        """Call a function with other arrays and modules in the place of these."""
         leaves = list(self.leaves)
         for place, value in zip(self.arrays, arrays, strict=True):
             leaves[place] = value
         for place, value in zip(self.modules, modules, strict=True):
             leaves[place] = value
-        return jax.tree_util.tree_unflatten(self.structure, leaves)
+        arguments, keywords = jax.tree_util.tree_unflatten(self.structure, leaves)
+        return function(*arguments, **keywords)
 
 
-def _take_apart(function: Callable[..., Any], arguments: Arguments, rule: Rule | None) -> _Taken:
-    names = _names(function, arguments)
-    nondiff = _nondiff(rule, arguments)
+@dataclasses.dataclass(frozen=True)
+class _Names:
+    """What arguments are called.
+
+    Args:
+        positional: the slot of each positional argument.
+        keywords: the slot of each keyword argument, and what its path begins with.
+    """
+
+    positional: Sequence[str]
+    keywords: Mapping[str, tuple[str, str]]
+
+    def of(self, path: Sequence[Any]) -> tuple[str, str]:
+        """Return slot and name of the argument that holds a leaf."""
+        if path[0].idx == 1:
+            return self.keywords[path[1].key]
+        slot = self.positional[int(path[1].idx)]
+        return slot, slot
+
+
+def _take_apart(
+    names: _Names,
+    arguments: tuple[Arguments, Mapping[str, Any]],
+    nondiff: Collection[str],
+    static: Collection[str],
+    numbers: bool,
+) -> _Taken:
     found, structure = jax.tree_util.tree_flatten_with_path(arguments)
     leaves = [value for _, value in found]
-    if not any(_is_array(leaf) and is_differentiable(leaf) for leaf in leaves) and not any(
-        isinstance(leaf, nn.Module) for leaf in leaves
+    slots = [names.of(path)[0] for path, _ in found]
+    if numbers or (
+        not any(_is_array(leaf) and is_differentiable(leaf) for leaf in leaves)
+        and not any(isinstance(leaf, nn.Module) for leaf in leaves)
     ):
         leaves = [
             np.asarray(x, jax.dtypes.canonicalize_dtype(type(x)))
             if isinstance(x, (float, complex))
+            and slot not in static
+            and not (numbers and slot in nondiff)
             else x
-            for x in leaves
+            for x, slot in zip(leaves, slots, strict=True)
         ]
     arrays = {}
     for place, ((path, _), leaf) in enumerate(zip(found, leaves, strict=True)):
-        if _is_array(leaf):
-            name, slot = names[path[0].idx], path[0].idx
+        slot, name = names.of(path)
+        if _is_array(leaf) and slot not in static:
             wanted = slot not in nondiff and is_differentiable(leaf)
-            arrays[place] = Input(_joined(name, path[1:]), leaf, wanted)
-    modules = [place for place, leaf in enumerate(leaves) if isinstance(leaf, nn.Module)]
+            arrays[place] = Input(
+                _joined(name, path[2:]), leaf, wanted, slot, below(name, path_text(path[2:]))
+            )
+    modules = {
+        place: names.of(found[place][0])[1]
+        for place, leaf in enumerate(leaves)
+        if isinstance(leaf, nn.Module)
+    }
     return _Taken(leaves, structure, arrays, modules)
 
 
@@ -160,31 +222,36 @@ def _joined(name: str, path: Sequence[Any]) -> str:
     return f"{name}.{dotted}" if dotted else name
 
 
-def _names(function: Callable[..., Any], arguments: Arguments) -> list[str]:
-    """Name each positional argument by its parameter."""
-    signature = inspect.signature(function)
+def _names(
+    function: Callable[..., Any],
+    signature: inspect.Signature,
+    arguments: Arguments,
+    keywords: Mapping[str, Any],
+) -> _Names:
+    """Name each argument by its parameter."""
     try:
-        signature.bind(*arguments)
+        signature.bind(*arguments, **keywords)
     except TypeError as error:
         name = getattr(function, "__qualname__", "the function")
         raise ExampleError(
             f"the example's arguments do not fit `{name}{signature}`: {error}"
         ) from None
     names: list[str] = []
+    others = ""
     for part in signature.parameters.values():
         if part.kind is inspect.Parameter.VAR_POSITIONAL:
             names += [f"{part.name}[{n}]" for n in range(len(arguments) - len(names))]
+        elif part.kind is inspect.Parameter.VAR_KEYWORD:
+            others = part.name
         else:
             names.append(part.name)
-    return names
-
-
-def _nondiff(rule: Rule | None, arguments: Arguments) -> set[int]:
-    """The places of arguments without a tangent."""
-    if rule is None:
-        return set()
-    slots, _ = rule.bind(arguments, {})
-    return {place for place, (*_, nondiff) in enumerate(rule.arguments(slots)) if nondiff}
+    return _Names(
+        names,
+        {
+            key: (key, key) if key in signature.parameters else (others, f"{others}.{key}")
+            for key in keywords
+        },
+    )
 
 
 def _is_array(value: Any) -> bool:
@@ -195,13 +262,13 @@ def _is_array(value: Any) -> bool:
 
 
 def _of_arrays(function: Callable[..., Any], taken: _Taken) -> Subject:
-    def call(arrays: Sequence[Any]) -> tuple[Any, Any]:
-        return function(*taken.rebuilt(arrays)), {}
+    def calling(function: Callable[..., Any]) -> Callable[[Sequence[Any]], tuple[Any, Any]]:
+        return lambda arrays: (taken.call(function, arrays), {})
 
-    inputs = tuple(taken.arrays.values())
+    inputs, call = tuple(taken.arrays.values()), calling(function)
     with plain():
         jax.eval_shape(call, [each.value for each in inputs])
-    return Subject(inputs, call)
+    return Subject(inputs, call, calling)
 
 
 # -- functions of modules --------------------------------------------------------------------------
@@ -237,26 +304,36 @@ class _Setting:
 def _of_modules(
     function: Callable[..., Any], taken: _Taken, grad_vars: Filter, key: Any, abstract: bool
 ) -> Subject:
-    def body(modules: Sequence[nn.Module], arrays: Sequence[Any]) -> Any:
-        return function(*taken.rebuilt(arrays, modules))
-
     values = [each.value for each in taken.arrays.values()]
-    root, run = _rooted(
-        [taken.leaves[place] for place in taken.modules], taken.modules == [0], body
-    )
+    modules, is_first = [taken.leaves[place] for place in taken.modules], [*taken.modules] == [0]
+
+    def rooted(function: Callable[..., Any]) -> tuple[nn.Module, Any]:
+        return _rooted(modules, is_first, lambda *parts: taken.call(function, parts[1], parts[0]))
+
+    root, run = rooted(function)
+    initialize = None
     if isinstance(root.scope, Scope):
         root, setting = _setting_of(root)
     else:
         setting = _initialized(root, run, values, key, abstract)
+        initialize = functools.partial(_init(run, root), {_PARAMS: key}, values)
     found, structure = jax.tree_util.tree_flatten_with_path((setting.variables, setting.rngs))
-    variables = [_variable(path, value, grad_vars) for path, value in found]
+    owners = None if is_first else [*taken.modules.values()]
+    first = next(iter(taken.modules.values()))
+    variables = [_variable(path, value, grad_vars, first, owners) for path, value in found]
 
-    def call(arrays: Sequence[Any]) -> tuple[Any, Any]:
-        own, others = arrays[: len(variables)], arrays[len(variables) :]
-        collections, rngs = jax.tree_util.tree_unflatten(structure, own)
-        return _apply(root, run, _Setting(collections, rngs, setting.mutable), others)
+    def calling(function: Callable[..., Any]) -> Callable[[Sequence[Any]], tuple[Any, Any]]:
+        _, run = rooted(function)
 
-    return Subject((*variables, *taken.arrays.values()), call)
+        def call(arrays: Sequence[Any]) -> tuple[Any, Any]:
+            own, others = arrays[: len(variables)], arrays[len(variables) :]
+            collections, rngs = jax.tree_util.tree_unflatten(structure, own)
+            return _apply(root, run, _Setting(collections, rngs, setting.mutable), others)
+
+        return call
+
+    inputs = (*variables, *taken.arrays.values())
+    return Subject(inputs, calling(function), calling, initialize)
 
 
 def _rooted(modules: Sequence[nn.Module], is_first: bool, body: Body) -> tuple[nn.Module, Any]:
@@ -291,7 +368,7 @@ def _initialized(
     root: nn.Module, run: Any, values: Sequence[Any], key: Any, abstract: bool
 ) -> _Setting:
     """Initialize a module; find out whether it draws, and what it updates."""
-    init = nn.init(run, root, mutable=DenyList(_INTERMEDIATES))
+    init = _init(run, root)
     with plain():
         variables = (jax.eval_shape if abstract else _call)(init, {_PARAMS: key}, values)
         others = [name for name in variables if name != _PARAMS]
@@ -302,6 +379,10 @@ def _initialized(
             rngs = {_PARAMS: key}
             changed = _changed(root, run, _Setting(variables, rngs, others or False), values)
     return _Setting(variables, rngs, changed or False)
+
+
+def _init(run: Any, root: nn.Module) -> Callable[..., Any]:
+    return nn.init(run, root, mutable=DenyList(_INTERMEDIATES))
 
 
 def _call(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -332,10 +413,30 @@ def _apply(
     return returned if setting.mutable is not False else (returned, {})
 
 
-def _variable(path: Sequence[Any], value: Any, grad_vars: Filter) -> Input:
-    """Name a variable, or a key of an application."""
+def _variable(
+    path: Sequence[Any],
+    value: Any,
+    grad_vars: Filter,
+    first: str,
+    owners: Sequence[str] | None,
+) -> Input:
+    """Name a variable, or a key of an application.
+
+    Args:
+        path: its key path.
+        value: it.
+        grad_vars: the collections that are differentiated.
+        first: the name of the module's argument, where it is the first and only one.
+        owners: the names of the arguments that are modules, where there are others.
+    """
     kind, (collection, *rest) = path[0].idx, path[1:]
     if kind == 1:
         return Input(f"rngs.{collection.key}", value, False)
     wanted = in_filter(grad_vars, collection.key) and is_differentiable(value)
-    return Input(_joined(collection.key, rest), value, wanted)
+    name = _joined(collection.key, rest)
+    if owners is None:
+        return Input(name, value, wanted, first, below(collection.key, path_text(rest)))
+    owner = owners[int(str(rest[0].key).rpartition("_")[2])]
+    slot = owner.partition("[")[0].partition(".")[0]
+    inner = below(f"{owner}.{collection.key}", path_text(rest[1:]))
+    return Input(name, value, wanted, slot, inner)

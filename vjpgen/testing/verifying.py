@@ -2,13 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import contextlib
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
+import jax
 from flax.core.scope import Filter
 
-from vjpgen.testing.report import RuleReport
+from vjpgen.runtime import sharing
+from vjpgen.runtime.errors import DroppedTangentWarning, TangentError
+from vjpgen.testing.checks.gradients import check_gradient
+from vjpgen.testing.checks.outputs import check_forward, check_primal, check_structure
+from vjpgen.testing.claims import Named, resolve
+from vjpgen.testing.directions import cotangents
+from vjpgen.testing.failures import in_short
+from vjpgen.testing.report import Check, RuleReport
+from vjpgen.testing.ruled import Ruled, ruled, rules_in
+from vjpgen.testing.sides import Side, chosen, raised
+from vjpgen.testing.subjects import Subject, bind
+from vjpgen.testing.trial import NotApplicableError, Settings, Target, Trial
+
+_SEVERITIES = ("error", "warning", "note")
+_CHECKS: tuple[tuple[Check, Callable[[Trial], None]], ...] = (
+    ("primal", check_primal),
+    ("forward", check_forward),
+    ("structure", check_structure),
+    ("gradient", check_gradient),
+)
+# Without these nothing else can be checked.
+_NEEDED = frozenset({"primal", "forward", "structure", "gradient"})
 
 
 @dataclass(frozen=True)
@@ -45,6 +70,9 @@ def verify(
 ) -> RuleReport:
     """Verify one rule on one set of arguments; a rule that is wrong never raises.
 
+    64-bit floats are switched on meanwhile, whether the caller has them or not; arguments are given
+    in their own precision.
+
     Args:
         function: the function with a rule, or one that calls functions with rules.
         arguments: its positional arguments; for a method the unbound module first.
@@ -63,4 +91,190 @@ def verify(
     Raises:
         ExampleError: the arguments do not fit the function, or nothing can be differentiated.
     """
-    raise NotImplementedError
+    start = time.perf_counter()
+    about = ruled(function, arguments)
+    if grad_vars is not None:
+        about = replace(about, grad_vars=grad_vars)
+    place = place or _place(about)
+    if claims is None:
+        claims = about.rule.claims if about.rule is not None else {}
+    settings = Settings(seed, directions, rtol, atol)
+    with warnings.catch_warnings(record=True) as seen, sharing.disabled():
+        warnings.simplefilter("always")
+        subject = _bound(about, keywords or {})
+        with jax.enable_x64(True):
+            trial = _trial(about, subject, claims, reference, plain, settings)
+            checks, skipped = _run(trial)
+    for text in dict.fromkeys(
+        str(each.message) for each in seen if issubclass(each.category, DroppedTangentWarning)
+    ):
+        trial.tell("structure", text, "warning")
+    findings = sorted(trial.findings, key=lambda each: _SEVERITIES.index(each.severity))
+    failed = any(each.severity == "error" for each in findings)
+    return RuleReport(
+        place.name,
+        place.filename,
+        place.line,
+        place.column,
+        "failed" if failed else "verified",
+        tuple(dict.fromkeys(findings)),
+        tuple(trial.leaves),
+        trial.memory.get("residual_bytes"),
+        trial.memory.get("autodiff_bytes"),
+        seed,
+        time.perf_counter() - start,
+        checks,
+        skipped,
+    )
+
+
+def _place(about: Ruled) -> Place:
+    at = about.rule.at if about.rule is not None else ""
+    filename, _, line = at.rpartition(":")
+    return Place(about.name, filename, int(line), 1) if line.isdigit() else Place(about.name)
+
+
+# -- setting up ------------------------------------------------------------------------------------
+
+
+def _bound(about: Ruled, keywords: Mapping[str, Any]) -> Subject:
+    """Make a function of arrays; Python floats are some of them where the function allows it."""
+
+    def bound(numbers: bool) -> Subject:
+        return bind(
+            about.function,
+            about.arguments,
+            about.rule,
+            keywords=keywords,
+            signature=about.signature,
+            nondiff=about.nondiff,
+            static=about.static,
+            numbers=numbers,
+            grad_vars=about.grad_vars,
+        )
+
+    try:
+        return bound(True)
+    except (jax.errors.ConcretizationTypeError, TypeError):
+        return bound(False)
+
+
+def _trial(
+    about: Ruled,
+    subject: Subject,
+    claims: Mapping[str, Any],
+    reference: Callable[..., Any] | None,
+    plain: Callable[..., Any] | None,
+    settings: Settings,
+) -> Trial:
+    places = chosen(subject.inputs)
+    own = [each.value for each in subject.inputs]
+    arrays = [raised(value) for value in own]
+    custom = Side(subject.call, places)
+    about = _settled(about, subject, own)
+    source = Side(subject.calling(about.source), places, about.without_rules)
+    if plain is not None:
+        source = Side(subject.calling(plain), places, about.without_rules)
+    if not _runs(source, arrays):
+        arrays = own
+    compared = source
+    if reference is not None:
+        compared = Side(subject.calling(reference), places)
+    leaves = [Named(each.slot, each.path, each.differentiated) for each in subject.inputs]
+    resolved = resolve(claims, [leaf for leaf in leaves if leaf.slot])
+    inputs = [subject.inputs[place] for place in places]
+    targets = [Target(*pair) for pair in zip(inputs, resolved.by_leaf, strict=True)]
+    trial = Trial(
+        about,
+        subject,
+        custom,
+        compared,
+        source,
+        targets,
+        own,
+        arrays,
+        reference is not None,
+        settings,
+    )
+    trial.findings += resolved.problems
+    return trial
+
+
+def _settled(about: Ruled, subject: Subject, arrays: Sequence[Any]) -> Ruled:
+    """Leave `jax.custom_vjp` functions their rules where others are what is tested."""
+    if not about.strips or about.rule is not None or about.rules:
+        return about
+    whole = replace(about, strips=False)
+    with_rules = rules_in(jax.make_jaxpr(subject.call)(list(arrays)))
+    with whole.without_rules():
+        without = rules_in(jax.make_jaxpr(subject.calling(about.source))(list(arrays)))
+    return whole if with_rules > without else about
+
+
+def _runs(side: Side, arrays: Sequence[Any]) -> bool:
+    """Tell whether a function takes arrays of double precision."""
+    try:
+        with side.context():
+            jax.eval_shape(side.call, list(arrays))
+    except Exception:
+        return False
+    return True
+
+
+# -- checking --------------------------------------------------------------------------------------
+
+
+def _run(trial: Trial) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...]]:
+    done: list[str] = []
+    skipped: list[tuple[str, str]] = []
+    stopped = ""
+    for name, check in _CHECKS:
+        if stopped:
+            skipped.append((name, stopped))
+            continue
+        if name == "structure":
+            trial.memory["cotangents"] = _cotangents(trial)
+        try:
+            with _reporting(trial, name):
+                check(trial)
+            done.append(name)
+        except NotApplicableError as error:
+            skipped.append((name, str(error)))
+            if name in _NEEDED:
+                stopped = str(error)
+        except _FailedError:
+            done.append(name)
+            if name in _NEEDED:
+                stopped = f"the check `{name}` failed"
+    return tuple(done), tuple(skipped)
+
+
+def _cotangents(trial: Trial) -> list[tuple[Any, ...]]:
+    components = sum(target.size for target in trial.targets)
+    outputs = trial.memory["results"][0]
+    settings = trial.settings
+    return cotangents(outputs, seed=settings.seed, count=settings.directions, inputs=components)
+
+
+class _FailedError(Exception):
+    """A check could not go on, which has been recorded."""
+
+
+@contextlib.contextmanager
+def _reporting(trial: Trial, name: Check) -> Iterator[None]:
+    """Record what a rule raises."""
+    try:
+        yield
+    except NotApplicableError:
+        raise
+    except TangentError as error:
+        trial.tell("structure", str(error))
+        raise _FailedError from None
+    except Exception as error:
+        words = {
+            "primal": "the function",
+            "forward": "the forward rule",
+            "structure": "the backward rule",
+        }
+        trial.tell(name, f"{words.get(name, 'the rule')} raised {in_short(error)}")
+        raise _FailedError from None

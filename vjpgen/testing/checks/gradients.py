@@ -1,0 +1,393 @@
+"""The rule's gradient against autodiff of the source and against finite differences."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from vjpgen.testing import probes
+from vjpgen.testing.causes import Case, cause_of
+from vjpgen.testing.comparing import Array, Comparison, compare, host, samples, stacked
+from vjpgen.testing.report import Leaf, Relation
+from vjpgen.testing.sides import Compiled, Side, lowered
+from vjpgen.testing.texts import both, place
+from vjpgen.testing.tolerances import Tolerance, coarsest, epsilon
+from vjpgen.testing.trial import Target, Trial
+
+_NOISY = 4  # the number of directions along which noise is measured
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Judged:
+    """What the gradient of a leaf turned out to be.
+
+    Args:
+        relation: that.
+        comparison: with autodiff, or with finite differences where that says nothing.
+        tolerance: what was allowed.
+        note: what else is to be said.
+    """
+
+    relation: Relation
+    comparison: Comparison
+    tolerance: Tolerance
+    note: str = ""
+
+
+def check_gradient(trial: Trial) -> None:
+    """Every leaf's gradient is what the rule claims it to be."""
+    custom = _custom(trial)
+    reference = _reference(trial)
+    trial.memory["custom"], trial.memory["reference"] = custom, reference
+    tolerances = _tolerances(trial, custom, reference)
+    trial.memory["tolerances"] = tolerances
+    judged: list[Judged] = []
+    for number, target in enumerate(trial.targets):
+        theirs = None if reference is None else reference[number]
+        judged.append(_judge(trial, number, custom[number], theirs, tolerances[number]))
+        trial.leaves.append(_leaf(trial, target, custom[number], theirs, judged[-1]))
+    trial.memory["judged"] = judged
+    _check_source(trial, reference)
+    _check_claims(trial, custom, reference, judged)
+
+
+# -- gradients -------------------------------------------------------------------------------------
+
+
+def _custom(trial: Trial) -> list[Array]:
+    cotangents = trial.memory["cotangents"]
+    compiled = _compiled(trial.custom, trial, "custom_compiled")
+    if compiled is None:
+        pull = trial.memory["pull"]
+        return stacked([pull(each) for each in cotangents])
+    return stacked([compiled.call(trial.arrays, each) for each in cotangents])
+
+
+def _reference(trial: Trial) -> list[Array] | None:
+    """Differentiate the source; None where JAX cannot."""
+    cotangents = trial.memory["cotangents"]
+    compiled = _compiled(trial.source, trial, "source_compiled")
+    if compiled is not None:
+        return stacked([compiled.call(trial.arrays, each) for each in cotangents])
+    try:
+        _, pull, _ = trial.source.vjp(trial.arrays)
+        return stacked([pull(each) for each in cotangents])
+    except Exception as error:
+        trial.memory["no_reference"] = f"{type(error).__name__}: {first_line(error)}"
+        return None
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an exception says."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else ""
+
+
+def _compiled(side: Side, trial: Trial, name: str) -> Compiled | None:
+    """Compile a gradient; None where it cannot be traced with unknown values."""
+    try:
+        found = side.compiled(trial.arrays, trial.memory["cotangents"][0])
+    except Exception as error:
+        trial.memory[f"{name}_error"] = error
+        found = None
+    trial.memory[name] = found
+    return found
+
+
+# -- tolerances ------------------------------------------------------------------------------------
+
+
+def _tolerances(
+    trial: Trial, custom: Sequence[Array], reference: Sequence[Array] | None
+) -> list[Tolerance]:
+    """Find out how exact each leaf's gradient can be."""
+    jaxprs = [
+        trial.memory[name].jaxpr
+        for name in ("custom_compiled", "source_compiled")
+        if trial.memory[name] is not None
+    ]
+    dtype = coarsest(jaxprs, np.float64)
+    trial.memory["computed_in"] = dtype
+    noise = _noise(trial, custom, reference, epsilon(dtype))
+    return [trial.tolerance(dtype, each) for each in noise]
+
+
+def _noise(
+    trial: Trial, custom: Sequence[Array], reference: Sequence[Array] | None, unit: float
+) -> list[float]:
+    """Measure how much rounding there is in each leaf's gradient.
+
+    The gradients in single precision differ from those in double precision by the rounding errors
+    of the former; those of the latter are smaller by as much as the precision is higher.
+    """
+    arrays = [lowered(each) for each in trial.arrays]
+    found = [0.0] * len(trial.targets)
+    for side, full in ((trial.custom, custom), (trial.source, reference)):
+        if full is None:
+            continue
+        try:
+            low = _lowered_gradients(trial, side, arrays)
+        except Exception:
+            continue  # a function that is for double precision alone
+        for number, (rough, exact) in enumerate(zip(low, full, strict=True)):
+            with np.errstate(invalid="ignore"):
+                apart = np.abs(rough - exact[: len(rough)])
+            apart = np.max(apart, where=np.isfinite(apart), initial=0.0)
+            found[number] += float(apart) * unit / epsilon(np.float32)
+    return found
+
+
+def _lowered_gradients(trial: Trial, side: Side, arrays: Sequence[Any]) -> list[Array]:
+    outputs, pull, _ = side.vjp(arrays)
+    found = []
+    for cotangents in trial.memory["cotangents"][:_NOISY]:
+        cast = [each.astype(out.dtype) for each, out in zip(cotangents, outputs, strict=True)]
+        found.append(pull(cast))
+    return stacked(found)
+
+
+# -- judging ---------------------------------------------------------------------------------------
+
+
+def _judge(
+    trial: Trial, number: int, custom: Array, reference: Array | None, tolerance: Tolerance
+) -> Judged:
+    """Compare a leaf's gradient with autodiff; where that says nothing, with differences."""
+    if trial.targets[number].claim == "state":
+        return Judged("state", _against(custom, reference, tolerance), tolerance)
+    comparison = _against(custom, reference, tolerance)
+    if reference is not None and comparison.ok and np.isfinite(reference).all():
+        return Judged("exact", comparison, tolerance)
+    relation: Relation = "zero" if not custom.any() else "different"
+    if trial.has_own_reference or not np.isfinite(custom).all():
+        return Judged(relation, comparison, tolerance)
+    if not custom.any() and reference is not None and np.isfinite(reference).all():
+        return Judged("zero", comparison, tolerance)
+    probe = probes.probe(trial, number)
+    if probe is None:
+        return Judged(relation, comparison, tolerance)
+    against = probe.compare(custom)
+    if reference is None:
+        note = "compared with finite differences: JAX cannot differentiate the source"
+    elif not np.isfinite(reference).all():
+        note = "compared with finite differences: autodiff of the source gives nan or inf"
+    else:
+        note = "autodiff of the source differs from it, finite differences agree with it"
+        if probes.at_kinks(trial, number, custom, reference, tolerance):
+            note = "differs from autodiff at kinks alone, where each side has another derivative"
+            return Judged("exact", comparison, tolerance, note)
+        if probe.compare(reference).ok:
+            return Judged(relation, comparison, tolerance)
+    if against.ok:
+        return Judged("exact", against, probe.tolerance, note)
+    if reference is None or not np.isfinite(reference).all():
+        return Judged(relation, against, probe.tolerance, note)
+    return Judged(relation, comparison, tolerance)
+
+
+def _against(custom: Array, reference: Array | None, tolerance: Tolerance) -> Comparison:
+    if reference is None:
+        return compare(custom, np.full_like(custom, np.nan), tolerance)
+    return compare(custom, reference, tolerance)
+
+
+def _leaf(
+    trial: Trial, target: Target, custom: Array, reference: Array | None, judged: Judged
+) -> Leaf:
+    compared = judged.comparison
+    shown = reference if reference is not None else np.full_like(custom, np.nan)
+    ours, theirs = samples(custom, shown, trial.settings.seed)
+    value = target.input.value
+    return Leaf(
+        target.input.slot,
+        target.input.path,
+        tuple(value.shape),
+        str(value.dtype),
+        target.claim,
+        judged.relation,
+        0.0 if judged.relation == "state" else compared.error,
+        compared.tolerance,
+        ours,
+        theirs,
+        len(custom),
+    )
+
+
+def _check_source(trial: Trial, reference: Sequence[Array] | None) -> None:
+    """Autodiff of the source is the derivative of the source."""
+    if reference is None:
+        trial.tell(
+            "gradient",
+            "JAX cannot differentiate the source, so that gradients were compared with finite "
+            f"differences ({trial.memory['no_reference']})",
+            "note",
+        )
+        return
+    if trial.has_own_reference:
+        return
+    for number, target in enumerate(trial.targets):
+        if not np.isfinite(reference[number]).all():
+            continue
+        probe = probes.probe(trial, number)
+        result = None if probe is None else probe.compare(reference[number])
+        if result is not None and not result.ok:
+            found, expected = both(result.found, result.expected)
+            trial.tell(
+                "gradient",
+                f"autodiff of the source is not its derivative with respect to "
+                f"`{target.input.path}`: {found}, where finite differences give {expected}",
+                "warning" if trial.targets[number].claim == "exact" else "note",
+                target=target,
+                found=found,
+                expected=expected,
+                cause="`stop_gradient`, a rule inside of the source, or a step function",
+            )
+
+
+# -- claims ----------------------------------------------------------------------------------------
+
+
+def _check_claims(
+    trial: Trial,
+    custom: Sequence[Array],
+    reference: Sequence[Array] | None,
+    judged: Sequence[Judged],
+) -> None:
+    for number, (target, each) in enumerate(zip(trial.targets, judged, strict=True)):
+        theirs = None if reference is None else reference[number]
+        if target.claim == "exact":
+            if each.relation != "exact":
+                _tell_wrong(trial, number, custom[number], theirs, each)
+            elif each.note:
+                trial.tell("gradient", f"`{target.input.path}`: {each.note}", "note", target=target)
+        elif target.claim == "zero":
+            _check_zero(trial, target, custom[number])
+        elif target.claim == "state":
+            _check_state(trial, target, custom[number], theirs, each.tolerance)
+        elif not np.isfinite(custom[number]).all() and (
+            theirs is None or np.isfinite(theirs).all()
+        ):
+            _tell_wrong(trial, number, custom[number], theirs, each)
+        elif not target.claim:
+            _tell_unclaimed(trial, target, each)
+    _check_stale(trial, judged)
+
+
+def _tell_wrong(
+    trial: Trial, number: int, custom: Array, reference: Array | None, judged: Judged
+) -> None:
+    """Say where a gradient is wrong, and what usually causes that."""
+    target, result = trial.targets[number], judged.comparison
+    cause = ""
+    if reference is not None:
+        others = {
+            other.input.path: stack
+            for other, stack in zip(trial.targets, trial.memory["reference"], strict=True)
+            if other is not target and stack.shape == reference.shape
+        }
+        value = host(trial.taken_value(number))
+        sizes = axis_sizes(trial)
+        case = Case(custom, reference, judged.tolerance, value, others, sizes)
+        cause = cause_of(case)
+    found, expected = both(result.found, result.expected)
+    where = place(result.where[1:]) if len(result.where) == custom.ndim else ""
+    wrong = f"{result.wrong} of {max(target.size, 1)} components" if where else ""
+    source = "finite differences" if reference is None else "the true gradient"
+    trial.tell(
+        "gradient",
+        f"the gradient of `{target.input.path}` is wrong: {found}{where}, where {source} "
+        f"{'give' if reference is None else 'is'} {expected}"
+        f"{f' ({wrong})' if wrong else ''}; off by {result.error:.2g} of the largest component, "
+        f"{result.tolerance:.1g} allowed",
+        target=target,
+        found=f"{found}{where}",
+        expected=expected,
+        cause=cause,
+    )
+
+
+def axis_sizes(trial: Trial) -> dict[int, str]:
+    """Return the lengths of axes, and what has them: what sums and means are taken over."""
+    found: dict[int, str] = {}
+    outputs = [each.shape for each in trial.memory["results"][0]]
+    inputs = [(target.input.path, target.input.value.shape) for target in trial.targets]
+    for name, shape in (*((f"output {n}", shape) for n, shape in enumerate(outputs)), *inputs):
+        for axis, size in enumerate(shape):
+            found.setdefault(size, f"axis {axis} of {name}")
+        total = int(np.prod(shape))
+        if len(shape) > 1:
+            found.setdefault(total, name)
+            for axis, size in enumerate(shape):
+                if size:
+                    found.setdefault(total // size, f"{name} without axis {axis}")
+    return found
+
+
+def _check_zero(trial: Trial, target: Target, custom: Array) -> None:
+    if custom.any():
+        where = np.unravel_index(np.argmax(np.abs(custom)), custom.shape)
+        found, _ = both(custom[where].item(), 0.0)
+        at = place([int(i) for i in where[1:]])
+        trial.tell(
+            "claim",
+            f"the gradient of `{target.input.path}` is claimed to be zero, but is {found}{at}",
+            target=target,
+            found=f"{found}{at}",
+            expected="0",
+        )
+
+
+def _check_state(
+    trial: Trial, target: Target, custom: Array, reference: Array | None, tolerance: Tolerance
+) -> None:
+    path = target.input.path
+    if not np.isfinite(custom).all():
+        trial.tell(
+            "claim",
+            f"the state that comes back for `{path}` is not finite",
+            target=target,
+            found="nan" if np.isnan(custom).any() else "inf",
+        )
+    elif custom.any() and reference is not None and compare(custom, reference, tolerance).ok:
+        trial.tell(
+            "claim",
+            f"`{path}` is claimed to be state, but what comes back is its true gradient: claim it "
+            "`exact`",
+            target=target,
+        )
+
+
+def _tell_unclaimed(trial: Trial, target: Target, judged: Judged) -> None:
+    words = {
+        "exact": "the true gradient; claim it `exact` to keep it so",
+        "zero": "zero; claim it `zero` if it is to be",
+        "different": "not the true gradient; claim it `surrogate` if that is on purpose",
+        "state": "",
+    }[judged.relation]
+    trial.tell(
+        "claim",
+        f"nothing is claimed of `{target.input.path}`: its gradient is {words}",
+        "note",
+        target=target,
+    )
+
+
+def _check_stale(trial: Trial, judged: Sequence[Judged]) -> None:
+    """A surrogate differs from the true gradient, in one of the leaves at least that it names."""
+    groups: dict[Any, list[int]] = {}
+    for number, target in enumerate(trial.targets):
+        if target.claim == "surrogate":
+            groups.setdefault(target.claimed, []).append(number)
+    for claimed, members in groups.items():
+        if all(judged[number].relation == "exact" for number in members):
+            trial.tell(
+                "claim",
+                f"`{claimed.name}` is claimed to be a surrogate, but its gradient is the true one: "
+                "claim it `exact`",
+                slot=trial.targets[members[0]].input.slot,
+                leaf=claimed.name,
+                cause="a stale claim, or an example on which the two do not differ",
+            )

@@ -1,0 +1,100 @@
+"""Finite differences: derivatives of a function that know how far they can be trusted.
+
+Central differences over several steps are extrapolated (C. Ridders, "Accurate computation of
+F'(x) and F'(x)F''(x)", 1982): two steps together are the five-point rule, and so on. The one that
+agrees best with its neighbours is taken; how well it agrees is its error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from vjpgen.testing.comparing import Array
+
+# Each step is an eighth of the one before; all are exact in binary.
+_STEPS = tuple(2.0**-power for power in (4, 7, 10, 13, 16))
+_SHRINK = 8.0
+_KINK = 1e-3
+_SAFE = 64.0
+
+
+@dataclass(frozen=True, eq=False)
+class Slope:
+    """The derivative of a vector along a line, component by component.
+
+    Args:
+        value: the derivative; nan where there is none.
+        error: how far off it may be.
+        left: the difference to the left, with the smallest step.
+        right: the difference to the right.
+        kink: where the two differ for good: there is no derivative there.
+    """
+
+    value: Array
+    error: Array
+    left: Array
+    right: Array
+    kink: Array
+
+
+def slope(function: Callable[[float], Array], epsilon: float) -> Slope:
+    """Differentiate a function of a number at zero.
+
+    Args:
+        function: gives a vector, real and imaginary parts apart; the line is scaled so that it
+            changes over a length of about 1.
+        epsilon: how exact the function's values are.
+    """
+    middle = function(0.0)
+    noise = _SAFE * epsilon * np.abs(middle)
+    best = np.full(middle.shape, np.nan)
+    error = np.full(middle.shape, np.inf)
+    sides: list[tuple[Array, Array]] = []
+    above: list[Array] = []
+    with np.errstate(all="ignore"):
+        for step in _STEPS:
+            after, before = function(step), function(-step)
+            sides.append(((middle - before) / step, (after - middle) / step))
+            row = [(after - before) / (2 * step)]
+            for level, coarse in enumerate(above, 1):
+                power = _SHRINK ** (2 * level)
+                finer = (power * row[-1] - coarse) / (power - 1)
+                far = np.maximum(np.abs(finer - row[-1]), np.abs(finer - coarse))
+                far = far + noise / step
+                better = far < error
+                best, error = np.where(better, finer, best), np.where(better, far, error)
+                row.append(finer)
+            above = row
+        left, right = sides[-1]
+        jump, earlier = (np.abs(b - a) for a, b in (sides[-1], sides[-2]))
+        size = np.maximum(np.abs(left), np.abs(right))
+        kink = (jump > _KINK * size + 2 * noise / _STEPS[-1]) & (jump > 0.5 * earlier)
+    return Slope(best, error, left, right, kink)
+
+
+def parts(arrays: Any) -> Array:
+    """Return arrays as one real vector, imaginary parts after real ones of each."""
+    found: list[Array] = []
+    for each in arrays:
+        flat: Any = np.asarray(each).ravel()
+        if flat.dtype.kind == "c":
+            found += [flat.real.astype(np.float64), flat.imag.astype(np.float64)]
+        else:
+            found.append(flat.astype(np.float64))
+    return np.concatenate(found) if found else np.zeros(0)
+
+
+def pairing(arrays: Any) -> Array:
+    """Return cotangents as the weights of `parts`: JAX pairs `a` with `b` as Re(sum(a * b))."""
+    found: list[Array] = []
+    for each in arrays:
+        flat: Any = np.asarray(each).ravel()
+        if flat.dtype.kind == "c":
+            found += [flat.real.astype(np.float64), -flat.imag.astype(np.float64)]
+        else:
+            found.append(flat.astype(np.float64))
+    return np.concatenate(found) if found else np.zeros(0)

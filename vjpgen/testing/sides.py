@@ -1,0 +1,133 @@
+"""A function of arrays with its rule, and the same without: how each is differentiated."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vjpgen.runtime.leaves import is_differentiable, is_extended
+from vjpgen.testing.subjects import Input
+
+Arrays = Sequence[Any]
+Results = tuple[tuple[Any, ...], list[Any]]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Side:
+    """A function of arrays, differentiated with respect to some of them.
+
+    Args:
+        call: takes the arrays; returns output and updates, as pytrees.
+        chosen: the places of the arrays that are differentiated.
+        context: what it runs within.
+    """
+
+    call: Callable[[Arrays], tuple[Any, Any]]
+    chosen: tuple[int, ...]
+    context: Callable[[], Any] = contextlib.nullcontext
+
+    def results(self, arrays: Arrays) -> Results:
+        """Return the outputs that have tangents; and the other outputs with the updates."""
+        with self.context():
+            return _results(self.call(arrays))
+
+    def taken(self, arrays: Arrays) -> list[Any]:
+        """Return those of some arrays that are differentiated."""
+        return [arrays[place] for place in self.chosen]
+
+    def put(self, arrays: Arrays, values: Arrays) -> list[Any]:
+        """Put values in the places that are differentiated."""
+        full = list(arrays)
+        for place, value in zip(self.chosen, values, strict=True):
+            full[place] = value
+        return full
+
+    def vjp(self, arrays: Arrays) -> tuple[tuple[Any, ...], Callable[..., Any], list[Any]]:
+        """Run forward; return the outputs, what maps their cotangents to gradients, and others."""
+
+        def function(*values: Any) -> Results:
+            return _results(self.call(self.put(arrays, values)))
+
+        with self.context():
+            outputs, pullback, others = jax.vjp(function, *self.taken(arrays), has_aux=True)
+
+        def pull(cotangents: Sequence[Any]) -> list[Any]:
+            with self.context():
+                return list(pullback(tuple(cotangents)))
+
+        return outputs, pull, others
+
+    def gradient(self, arrays: Arrays, cotangents: Sequence[Any]) -> list[Any]:
+        """Return one gradient for each array that is differentiated."""
+        _, pull, _ = self.vjp(arrays)
+        return pull(cotangents)
+
+    def compiled(self, arrays: Arrays, cotangents: Sequence[Any]) -> Compiled:
+        """Compile `gradient`."""
+        return self._compiled(self.gradient, list(arrays), tuple(cotangents))
+
+    def compiled_results(self, arrays: Arrays) -> Compiled:
+        """Compile `results`."""
+        return self._compiled(self.results, list(arrays))
+
+    def _compiled(self, function: Callable[..., Any], *arguments: Any) -> Compiled:
+        def fresh(*given: Any) -> Any:  # JAX knows traces by functions
+            return function(*given)
+
+        with self.context():
+            traced = jax.jit(fresh).trace(*arguments)
+            return Compiled(traced.lower().compile(), traced.jaxpr)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Compiled:
+    """A compiled function.
+
+    Args:
+        call: it.
+        jaxpr: what was traced.
+    """
+
+    call: Callable[..., Any]
+    jaxpr: Any
+
+
+def _results(returned: tuple[Any, Any]) -> Results:
+    output, updates = returned
+    leaves = [leaf for leaf in jax.tree_util.tree_leaves(output) if hasattr(leaf, "dtype")]
+    outputs = tuple(leaf for leaf in leaves if _has_tangent(leaf))
+    others = [leaf for leaf in leaves if not _has_tangent(leaf)]
+    return outputs, [*others, *jax.tree_util.tree_leaves(updates)]
+
+
+def _has_tangent(leaf: Any) -> bool:
+    return is_differentiable(leaf) and not is_extended(leaf)
+
+
+def chosen(inputs: Sequence[Input]) -> tuple[int, ...]:
+    """Return the places of the inputs that are differentiated."""
+    return tuple(place for place, each in enumerate(inputs) if each.differentiated)
+
+
+def raised(value: Any) -> Any:
+    """Return an array in double precision, where it is of floating point or complex dtype."""
+    if is_extended(value) or not jnp.issubdtype(value.dtype, np.inexact):
+        return value
+    wide = np.complex128 if jnp.issubdtype(value.dtype, np.complexfloating) else np.float64
+    return jnp.asarray(value).astype(wide)
+
+
+def lowered(value: Any) -> Any:
+    """Return an array in single precision, where it is of double precision."""
+    if is_extended(value) or not jnp.issubdtype(value.dtype, np.inexact):
+        return value
+    if jnp.finfo(value.dtype).bits < 64:
+        return jnp.asarray(value)
+    narrow = np.complex64 if jnp.issubdtype(value.dtype, np.complexfloating) else np.float32
+    return jnp.asarray(value).astype(narrow)
