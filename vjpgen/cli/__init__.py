@@ -24,6 +24,7 @@ _COMMANDS = {
     "list": "vjpgen.cli.list_rules",
     "run": "vjpgen.cli.run",
     "lsp": "vjpgen.cli.lsp",
+    "verify": "vjpgen.cli.verify",
 }
 
 

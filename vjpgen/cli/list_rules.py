@@ -14,7 +14,7 @@ from vjpgen.cli import options
 from vjpgen.cli.output import Progress, Voice, exit_status, print_findings
 from vjpgen.cli.usage import usage_errors
 from vjpgen.compiler import RuleInfo
-from vjpgen.diagnostics.text import shown, width
+from vjpgen.diagnostics.table import table
 
 _HEADINGS = ("FUNCTION", "TARGET", "WHERE", "RULE")
 
@@ -67,19 +67,10 @@ def _object(rule: RuleInfo) -> dict[str, Any]:
 
 def _table(rules: Iterable[RuleInfo]) -> str:
     rows = [_row(rule) for rule in rules]
-    if not rows:
-        return ""
-    rows.insert(0, _HEADINGS)
-    widths = [max(map(width, column)) for column in zip(*rows, strict=True)]
-    return "".join(f"{_line(row, widths)}\n" for row in rows)
+    return "".join(f"{line}\n" for line in table(_HEADINGS, rows)) if rows else ""
 
 
 def _row(rule: RuleInfo) -> tuple[str, ...]:
     where = f"{rule.filename}:{rule.span.row}"
     keys = ", ".join(f"{key}={' '.join(value.split())}" for key, value in rule.keys.items())
-    return tuple(shown(text) for text in (rule.name, rule.target, where, keys))
-
-
-def _line(row: tuple[str, ...], widths: list[int]) -> str:
-    cells = (text + " " * (wide - width(text)) for text, wide in zip(row, widths, strict=True))
-    return "  ".join(cells).rstrip()
+    return rule.name, rule.target, where, keys

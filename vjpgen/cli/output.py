@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from shutil import get_terminal_size
 from typing import TextIO
 
 import click
@@ -53,15 +54,16 @@ class Progress:
     start: float = field(default_factory=time.monotonic)
     shown: bool = False
 
-    def __call__(self, done: int, total: int) -> None:
-        """Show how far the work is; wipe it out at the end."""
+    def __call__(self, done: int, total: int, now: str = "") -> None:
+        """Show how far the work is, and what comes now; wipe it out at the end."""
         if self.voice.quiet or not self.stream.isatty():
             return
         if done >= total:
             if self.shown:
                 self.stream.write("\r\x1b[K")
         elif time.monotonic() - self.start > _QUIET_SECONDS:
-            self.stream.write(f"\r\x1b[K{done}/{total}")
+            line = f"{done}/{total} {shown(now)}".rstrip()[: get_terminal_size().columns - 1]
+            self.stream.write(f"\r\x1b[K{line}")
             self.shown = True
         self.stream.flush()
 

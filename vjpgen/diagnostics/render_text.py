@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from vjpgen.diagnostics import WHOLE_FILE, Diagnostic, Severity
+from vjpgen.diagnostics.colors import paint
 from vjpgen.diagnostics.text import Sources, shown, width
 
 ReadSource = Callable[[str], bytes | None]
 
-_CODES = {"bold": "1", "dim": "2", "red": "31", "yellow": "33", "blue": "34", "cyan": "36"}
 _HUES = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.NOTE: "cyan"}
 _MOST_ROWS = 4
 _MOST_CHARACTERS = 160
@@ -48,34 +48,34 @@ def _block(item: Diagnostic, lines: list[str], color: bool) -> str:
 def _lines(item: Diagnostic, lines: list[str], color: bool) -> Iterator[str]:
     hue = _HUES[item.severity]
     span = item.span
-    head = _paint(f"{item.severity.value}[{item.code}]", hue, color)
-    yield f"{head}{_paint(f': {shown(item.message)}', 'bold', color)}"
+    head = paint(f"{item.severity.value}[{item.code}]", hue, color)
+    yield f"{head}{paint(f': {shown(item.message)}', 'bold', color)}"
     end = min(span.end_row, len(lines))
     last = min(end, span.row + _MOST_ROWS - 1)
     margin = " " * len(str(max(last, span.row)))
     place = f"{shown(item.filename)}:{span.row}:{span.column}"
-    yield f"{margin}{_paint('-->', 'blue', color)} {place}"
+    yield f"{margin}{paint('-->', 'blue', color)} {place}"
     if span != WHOLE_FILE and span.row <= len(lines):
-        yield f"{margin} {_paint('|', 'blue', color)}"
+        yield f"{margin} {paint('|', 'blue', color)}"
         for row in range(span.row, last + 1):
             yield from _excerpt(item, row, lines[row - 1], margin, color)
         if last < end:
-            yield _paint(f"{margin}{_CUT}", "blue", color)
+            yield paint(f"{margin}{_CUT}", "blue", color)
     if item.help is not None:
-        yield f"{margin} = {_paint('help', 'cyan', color)}: {shown(item.help)}"
+        yield f"{margin} = {paint('help', 'cyan', color)}: {shown(item.help)}"
 
 
 def _excerpt(item: Diagnostic, row: int, line: str, margin: str, color: bool) -> Iterator[str]:
     window = _window(line, *_columns(item, row, line))
-    number = _paint(str(row).rjust(len(margin)), "blue", color)
-    bar = _paint("|", "blue", color)
+    number = paint(str(row).rjust(len(margin)), "blue", color)
+    bar = paint("|", "blue", color)
     yield f"{number} {bar} {window.before}{shown(window.text)}{window.after}".rstrip()
     if row != item.span.row and not line.strip():
         return
     left = width(window.text[: window.start])
     marks = "^" * max(1, width(window.text[: window.stop]) - left)
     indent = " " * (len(window.before) + left)
-    yield f"{margin} {bar} {indent}{_paint(marks, _HUES[item.severity], color)}"
+    yield f"{margin} {bar} {indent}{paint(marks, _HUES[item.severity], color)}"
 
 
 def _columns(item: Diagnostic, row: int, line: str) -> tuple[int, int]:
@@ -106,7 +106,3 @@ def _window(line: str, start: int, stop: int) -> _Window:
     right = left + _MOST_CHARACTERS
     before, after = _CUT if left else "", _CUT if right < len(line) else ""
     return _Window(line[left:right], start - left, min(stop, right) - left, before, after)
-
-
-def _paint(text: str, style: str, color: bool) -> str:
-    return f"\x1b[{_CODES[style]}m{text}\x1b[0m" if color else text

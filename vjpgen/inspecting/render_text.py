@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
-from vjpgen.diagnostics.text import shown, width
+from vjpgen.diagnostics.table import table
+from vjpgen.diagnostics.text import shown
 from vjpgen.figures import number, share
 from vjpgen.inspecting.report import Program, Report, Residual, Side, Tensor, grouped
 
@@ -69,7 +70,7 @@ def _shortened(
     headings: Sequence[str], rows: Sequence[Sequence[str]], most: int | None
 ) -> Iterator[str]:
     """Yield a table, and how many rows it leaves out."""
-    yield from table(headings, rows[:most])
+    yield from table(headings, rows[:most], _RIGHT)
     left = len(rows) - len(rows[:most])
     if left:
         yield f"... and {left} more, which --verbose shows"
@@ -94,7 +95,7 @@ def _costs(report: Report) -> Iterator[str]:
         rows.append((name, "rule", *_figures(report.rule.programs[name])))
         rows.append(("", "autodiff", *_figures(report.autodiff.programs[name])))
     yield ""
-    yield from table(headings, rows)
+    yield from table(headings, rows, _RIGHT)
     rule, autodiff = report.rule.memory.peak, report.autodiff.memory.peak
     yield ""
     yield f"Peak over the step, arguments apart: {rule:,} bytes, {share(rule, autodiff)}"
@@ -120,15 +121,3 @@ def _jaxprs(side: Side) -> Iterator[str]:
         yield ""
         yield f"The rule's {name}:"
         yield from map(shown, side.programs[name].jaxpr.splitlines())
-
-
-def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    """Yield the lines of a table; columns of numbers go to the right."""
-    lines = [tuple(headings), *(tuple(map(shown, row)) for row in rows)]
-    widths = [max(map(width, column)) for column in zip(*lines, strict=True)]
-    for line in lines:
-        cells = []
-        for heading, cell, wide in zip(headings, line, widths, strict=True):
-            gap = " " * (wide - width(cell))
-            cells.append(gap + cell if heading in _RIGHT else cell + gap)
-        yield "  ".join(cells).rstrip()

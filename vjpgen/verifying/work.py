@@ -1,0 +1,128 @@
+"""One rule in the child: import, example, checks; whatever goes wrong gives a report."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from types import ModuleType
+
+import jax
+
+from vjpgen.importing.errors import CompileError
+from vjpgen.importing.loading import Source, find, hooked, load
+from vjpgen.importing.settings import Settings
+from vjpgen.testing.examples import Arguments, ExampleError, NoExampleError, argument_sets
+from vjpgen.testing.failures import described
+from vjpgen.testing.finding import Found, NotFoundError, find_rule
+from vjpgen.testing.report import Finding, RuleReport, Status
+from vjpgen.testing.verifying import Place, verify
+from vjpgen.verifying.nested import claims_of, tested
+from vjpgen.verifying.requests import Request, problem
+from vjpgen.verifying.sets import merged
+
+_X64 = "jax_enable_x64"
+
+
+class _SettledError(Exception):
+    """The rule's report is settled before the checks are through."""
+
+    def __init__(self, status: Status, finding: Finding) -> None:
+        super().__init__(finding.message)
+        self.status: Status = status
+        self.finding = finding
+
+
+class Worker:
+    """Verifies rules in this process.
+
+    Modules are imported, and examples called, in the precision that the user's own programs have;
+    all else happens with 64-bit floats.
+    """
+
+    def __init__(self) -> None:
+        self._modules: dict[str, ModuleType | _SettledError] = {}
+        self._has_x64 = bool(jax.config.read(_X64))
+
+    def load(self, request: Request) -> RuleReport | None:
+        """Import a rule's module; return the report that says why it cannot be, else None."""
+        source, settings = _source(request)
+        if request.path not in self._modules:
+            jax.config.update(_X64, self._has_x64)
+            try:
+                with hooked(source, settings), _said_of(f"importing {request.filename} failed"):
+                    self._modules[request.path] = load(source, settings)
+            except _SettledError as settled:
+                self._modules[request.path] = settled
+            self._has_x64 = bool(jax.config.read(_X64))
+            jax.config.update(_X64, True)
+        found = self._modules[request.path]
+        if isinstance(found, _SettledError):
+            return request.report(found.status, found.finding)
+        return None
+
+    def verify(self, request: Request) -> RuleReport:
+        """Verify a rule whose module was imported."""
+        start = time.perf_counter()
+        module = self._modules[request.path]
+        assert isinstance(module, ModuleType)
+        try:
+            with hooked(*_source(request)):
+                report = self._verified(module, request)
+        except _SettledError as settled:
+            report = request.report(settled.status, settled.finding)
+        return replace(report, seconds=time.perf_counter() - start)
+
+    def _verified(self, module: ModuleType, request: Request) -> RuleReport:
+        name, seed = request.name, request.manner.seed
+        with _said_of(f"the example of `{name}` failed"), jax.enable_x64(self._has_x64):
+            found = find_rule(module, name, request.keys)
+            sets = argument_sets(found.example, jax.random.key(seed))
+        with _said_of(f"`{found.called}` failed on its example"):
+            return merged([_on(found, arguments, request) for arguments in sets])
+
+
+def _on(found: Found, arguments: Arguments, request: Request) -> RuleReport:
+    """Verify a rule on one set of arguments."""
+    is_nested = found.rule is None
+    report = verify(
+        found.function,
+        arguments,
+        claims=claims_of(request.keys) if is_nested else None,
+        grad_vars=found.grad_vars,
+        place=Place(request.name, request.filename, request.row, request.column),
+        seed=request.manner.seed,
+        directions=request.manner.directions,
+    )
+    return tested(report, request.keys, found.called) if is_nested else report
+
+
+def _source(request: Request) -> tuple[Source, Settings]:
+    manner = request.manner
+    settings = Settings(False, manner.config, manner.base, True, request.path)
+    return find(request.path), settings
+
+
+@contextmanager
+def _said_of(what: str) -> Iterator[None]:
+    """Turn what the user's code raises into a report that has the user's frames alone."""
+    try:
+        yield
+    except NoExampleError as error:
+        raise _SettledError("unverified", Finding("example", "note", str(error))) from None
+    except (ExampleError, NotFoundError) as error:
+        raise _SettledError("error", problem(str(error))) from None
+    except CompileError as error:
+        raise _SettledError("error", problem(f"{what}\n{error}")) from None
+    except (SystemExit, MemoryError) as error:
+        raise _SettledError("crashed", problem(f"{what}\n{_told(error)}")) from None
+    except BaseException as error:
+        raise _SettledError("error", problem(f"{what}\n{_told(error)}")) from None
+
+
+def _told(error: BaseException) -> str:
+    """Return an exception with the user's frames; with all of them where none is the user's."""
+    text = described(error).rstrip()
+    return text if '  File "' in text else "".join(traceback.format_exception(error)).rstrip()
