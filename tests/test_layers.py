@@ -28,8 +28,9 @@ IMPORTS = {
     "building": "_version compiler config diagnostics fingerprint globs pathspec",
     "importing": "_version building compiler config diagnostics fingerprint",
     "lsp": "_version building compiler config diagnostics lsprotocol pygls",
+    "verifying": "building compiler config diagnostics figures importing jax pytest testing",
     "cli": "_version building compiler config diagnostics importing inspecting lsp runtime testing"
-    " click pygls watchfiles",
+    " verifying click pygls watchfiles",
     "__init__": "importing runtime",
     "__main__": "_version building cli",
 }

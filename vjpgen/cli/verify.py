@@ -14,7 +14,7 @@ from vjpgen.cli import options
 from vjpgen.cli.output import Progress, Voice, exit_status, print_findings, wants_color
 from vjpgen.cli.usage import usage_errors
 from vjpgen.verifying.requests import Manner
-from vjpgen.verifying.targets import Targets, find_targets
+from vjpgen.verifying.targets import Target, find_targets
 
 if TYPE_CHECKING:
     from vjpgen.testing.report import RuleReport
@@ -95,13 +95,15 @@ def command(
     with usage_errors():
         found = find_targets(paths, config, force_exclude=force_exclude)
     print_findings(found.diagnostics, "text", to_stderr=True)
-    chosen = found.selected(patterns)
-    if found.rules and not chosen.rules:
+    for name in found.drifted:
+        voice.say(f"{name} is not what its source gives now: verified is what build would write")
+    chosen = tuple(found.selected(patterns))
+    if found.rules and not chosen:
         raise click.UsageError(f"no rule fits {' or '.join(patterns)}; `vjpgen list` shows them")
     reports: list[RuleReport] = []
     manner = Manner(seed, directions, time_limit, config)
     status = _verify(chosen, manner, require_examples, voice, reports)
-    _print(reports, output_format, voice)
+    _print(reports, manner, output_format, voice)
     if html is not None:
         _write_page(html, reports, voice)
     failed = any(each.status not in ("verified", "unverified") for each in reports)
@@ -109,16 +111,20 @@ def command(
 
 
 def _verify(
-    chosen: Targets, manner: Manner, require_examples: bool, voice: Voice, reports: list[RuleReport]
+    chosen: Sequence[Target],
+    manner: Manner,
+    require_examples: bool,
+    voice: Voice,
+    reports: list[RuleReport],
 ) -> int:
     """Verify one rule after the other; return the status where that did not come to its end."""
     from vjpgen.verifying.verifier import StartError, Verifier, without_example_fails
 
-    total = len(chosen.rules)
+    total = len(chosen)
     progress = Progress(voice, start=-inf)
     try:
         with Verifier(manner) as verifier:
-            for number, target in enumerate(chosen.rules):
+            for number, target in enumerate(chosen):
                 progress(number, total, target.id)
                 outcome = verifier.verify(target)
                 fails = require_examples and without_example_fails
@@ -135,7 +141,7 @@ def _verify(
     return 0
 
 
-def _print(reports: Sequence[RuleReport], output_format: str, voice: Voice) -> None:
+def _print(reports: Sequence[RuleReport], manner: Manner, output_format: str, voice: Voice) -> None:
     if output_format == "json":
         from vjpgen.verifying import render_json
 
@@ -144,7 +150,7 @@ def _print(reports: Sequence[RuleReport], output_format: str, voice: Voice) -> N
     from vjpgen.verifying import render_text
 
     color = wants_color(sys.stdout)
-    text = render_text.render(reports, verbose=voice.verbose, color=color)
+    text = render_text.render(reports, manner, verbose=voice.verbose, color=color)
     click.echo(text, nl=False, color=True)
     voice.say(render_text.summary(reports))
 

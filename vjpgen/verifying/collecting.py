@@ -20,7 +20,6 @@ from vjpgen.building.paths import is_inside
 from vjpgen.building.scope import open_scope
 from vjpgen.config import ConfigError
 from vjpgen.diagnostics import Diagnostic, render_text
-from vjpgen.testing.report import RuleReport
 from vjpgen.verifying.render_text import details
 from vjpgen.verifying.requests import Manner
 from vjpgen.verifying.targets import Target, Targets, find_targets
@@ -37,13 +36,10 @@ class Rules:
     """
 
     def __init__(self, config: pytest.Config) -> None:
-        self._requires = bool(config.getoption("--vjpgen-require-examples"))
-        manner = Manner(
-            config.getoption("--vjpgen-seed"),
-            config.getoption("--vjpgen-directions"),
-            config.getoption("--vjpgen-time-limit"),
-        )
-        self._verifier = Verifier(manner)
+        given: Any = config.option
+        self._requires: bool = given.vjpgen_require_examples
+        self.manner = Manner(given.vjpgen_seed, given.vjpgen_directions, given.vjpgen_time_limit)
+        self._verifier = Verifier(self.manner)
         self._added: Sequence[str] = ()
         try:
             self._paths = self._settle_paths(config)
@@ -131,7 +127,7 @@ class Rules:
         if report.status == "unverified":
             pytest.skip(" ".join(each.message for each in report.findings))
         if report.status != "verified":
-            raise RuleError(report)
+            raise RuleError(details(report, self.manner))
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         """Name the rules that were not verified."""
@@ -151,11 +147,7 @@ class Rules:
 
 
 class RuleError(Exception):
-    """A rule fails."""
-
-    def __init__(self, report: RuleReport) -> None:
-        super().__init__(report.name)
-        self.report = report
+    """A rule fails; the text holds the findings."""
 
 
 class RuleFile(pytest.File):
@@ -187,7 +179,7 @@ class RuleItem(pytest.Item):
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         """Return what is shown of a failure: the findings."""
         if isinstance(excinfo.value, RuleError):
-            return details(excinfo.value.report).rstrip()
+            return str(excinfo.value).rstrip()
         return super().repr_failure(excinfo, style)
 
     def reportinfo(self) -> tuple[Path, int, str]:

@@ -12,6 +12,7 @@ from vjpgen.diagnostics.table import table
 from vjpgen.diagnostics.text import shown, split_lines
 from vjpgen.figures import number, real
 from vjpgen.testing.report import Finding, RuleReport, Status
+from vjpgen.verifying.requests import Manner
 
 _HEADINGS = ("RULE", "WHERE", "STATUS", "ERROR", "RESIDUALS", "AUTODIFF", "TIME")
 _RIGHT = frozenset({"ERROR", "RESIDUALS", "AUTODIFF", "TIME"})
@@ -19,35 +20,42 @@ _HUES = {"error": "red", "warning": "yellow", "note": "cyan"}
 _STATUS_HUES = {"verified": "green", "unverified": "yellow"}
 
 
-def render(reports: Sequence[RuleReport], *, verbose: bool = False, color: bool = False) -> str:
+def render(
+    reports: Sequence[RuleReport], manner: Manner, *, verbose: bool = False, color: bool = False
+) -> str:
     """Return the table of the rules, and below it the findings.
 
     Args:
         reports: what was found out.
+        manner: how.
         verbose: whether notes are shown, too, and which checks were not run.
         color: whether to use terminal colours.
     """
     if not reports:
         return ""
-    blocks = [each for report in reports if (each := details(report, verbose, color))]
+    blocks = [each for report in reports if (each := details(report, manner, verbose, color))]
     return "\n".join([_table(reports, color), *blocks])
 
 
-def details(report: RuleReport, verbose: bool = False, color: bool = False) -> str:
+def details(report: RuleReport, manner: Manner, verbose: bool = False, color: bool = False) -> str:
     """Return a rule's findings, and how to repeat them; "" where there is nothing to say."""
     found = [each for each in report.findings if verbose or each.severity != "note"]
     lines = [line for each in found for line in _finding(report, each, color)]
     if verbose:
         lines += [f"   = not run: {check}: {shown(why)}" for check, why in report.skipped]
     if report.status not in ("verified", "unverified"):
-        lines.append(f"   = repeat: {shown(repeat(report))}")
+        lines.append(f"   = repeat: {shown(repeat(report, manner))}")
     return "".join(f"{line}\n" for line in lines)
 
 
-def repeat(report: RuleReport) -> str:
+def repeat(report: RuleReport, manner: Manner) -> str:
     """Return the command that verifies a rule again, in the same way."""
-    chosen = ("-k", f"::{report.name}", "--seed", str(report.seed))
-    return shlex.join(("vjpgen", "verify", report.filename, *chosen))
+    words = ["vjpgen", "verify", report.filename, "-k", report.name, "--seed", str(report.seed)]
+    if manner.directions != Manner.directions:
+        words += ["--directions", str(manner.directions)]
+    if manner.config is not None:
+        words += ["--config", manner.config]
+    return shlex.join(words)
 
 
 def summary(reports: Iterable[RuleReport]) -> str:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
-from vjpgen.building.pipeline import Means, Progress, check
+from vjpgen.building.outcome import Change, State
+from vjpgen.building.pipeline import Means, Progress, build
 from vjpgen.building.scope import open_scope
 from vjpgen.compiler import RuleInfo
 from vjpgen.diagnostics import Diagnostic
 from vjpgen.importing.loading import find
+
+_ABOUT_OUTPUTS = ("VJP901", "VJP904")
 
 
 @dataclass(frozen=True)
@@ -35,8 +38,12 @@ class Target:
         """File and function: `src/model.py::Net.__call__`."""
         return f"{self.info.filename.replace(os.sep, '/')}::{self.info.name}"
 
+    def is_called(self, name: str) -> bool:
+        """Whether a name is the target's id, or its function's."""
+        return name in (self.id, self.info.name)
+
     def fits(self, pattern: str) -> bool:
-        """Whether a pattern, or a piece of text, is found in the target's id."""
+        """Whether a piece of text is found in the target's id, or a pattern fits its end."""
         return pattern in self.id or fnmatchcase(self.id, f"*{pattern}")
 
 
@@ -47,17 +54,38 @@ class Targets:
     Args:
         rules: the annotated functions, in the order of the files.
         diagnostics: what is to be said of the sources, in the order of the files.
+        drifted: the generated modules on disk that are not what their sources give now.
     """
 
     rules: tuple[Target, ...] = ()
     diagnostics: tuple[Diagnostic, ...] = ()
+    drifted: tuple[str, ...] = ()
 
-    def selected(self, patterns: Sequence[str]) -> Targets:
-        """Return those that one of the patterns fits; all, where there is no pattern."""
-        if not patterns:
-            return self
-        rules = (each for each in self.rules if any(map(each.fits, patterns)))
-        return Targets(tuple(rules), self.diagnostics)
+    def selected(self, patterns: Sequence[str]) -> Iterator[Target]:
+        """Yield the rules that one of the patterns means; all, where there is no pattern.
+
+        A pattern that is a rule's name means no others.
+        """
+        named = {each for each in patterns if any(rule.is_called(each) for rule in self.rules)}
+        for rule in self.rules:
+            fits = (rule.is_called(each) if each in named else rule.fits(each) for each in patterns)
+            if not patterns or any(fits):
+                yield rule
+
+
+@dataclass
+class _Drift:
+    """Notes the generated modules that differ from what their sources give."""
+
+    names: list[str] = field(default_factory=list)
+    changes: int = 0
+    writes: bool = False
+
+    def accept(self, change: Change) -> Iterable[Diagnostic]:
+        """Note a module."""
+        if change.state in (State.STALE, State.EDITED):
+            self.names.append(change.shown)
+        return ()
 
 
 def find_targets(
@@ -81,14 +109,17 @@ def find_targets(
     """
     scope = open_scope(tuple(paths), config)
     gathered = scope.gather(force_exclude=force_exclude)
-    report = check(gathered, scope.jobs(gathered), Means(scope.caches, None, progress))
+    drift = _Drift()
+    report = build(gathered, scope.jobs(gathered), drift, Means(scope.caches, None, progress))
+    found = tuple(each for each in report.found if each.code not in _ABOUT_OUTPUTS)
     roots: dict[str, str | None] = {}
     for info in report.rules:
         if info.filename not in roots:
             roots[info.filename] = find(os.path.abspath(info.filename)).root
     return Targets(
-        tuple(_target(info, roots[info.filename], report.found) for info in report.rules),
-        report.found,
+        tuple(_target(info, roots[info.filename], found) for info in report.rules),
+        found,
+        tuple(drift.names),
     )
 
 
