@@ -8,7 +8,7 @@ modules are not imported by pytest's process.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -87,16 +87,20 @@ class Rules:
         is_added = any(is_inside(path, each) for each in self._added)
         return True if is_added and os.path.realpath(path) not in self._files else None
 
+    @pytest.hookimpl(wrapper=True)
     def pytest_collect_file(
         self, file_path: Path, parent: pytest.Collector
-    ) -> pytest.Collector | None:
-        """Collect the rules of a file.
+    ) -> Generator[None, list[pytest.Collector], list[pytest.Collector]]:
+        """Collect the rules of a file; its tests, too, only if it is called like a test file.
 
         They hang on the session itself: pytest would import the `__init__.py` of a package around.
         """
+        found = yield
         if file_path.suffix != ".py" or os.path.realpath(file_path) not in self._files:
-            return None
-        return RuleFile.from_parent(parent.session, path=file_path, rules=self)
+            return found
+        if not any(file_path.match(each) for each in parent.config.getini("python_files")):
+            found = [each for each in found if not isinstance(each, pytest.Module)]
+        return [*found, RuleFile.from_parent(parent.session, path=file_path, rules=self)]
 
     def targets(self, path: Path) -> Iterator[Target]:
         """Yield the rules of a file.
