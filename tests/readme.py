@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import tempfile
 from pathlib import Path
 
 from click.testing import CliRunner
@@ -13,13 +14,14 @@ from vjpgen.compiler import Options, compile_source
 
 README = Path(__file__).parent.parent / "README.md"
 PART = re.compile(r"(<!-- generated: first example -->\n).*?(<!-- end -->)", re.DOTALL)
+VERIFIED = re.compile(r"(```\n\$ vjpgen (verify [^\n]+)\n)(.*?)(```)", re.DOTALL)
 INSPECTED = re.compile(r"(```\n\$ vjpgen (inspect \S+)\n)(.*?)(```)", re.DOTALL)
 MODELS = README.parent / "examples" / "models"
 
 
-def source(text: str) -> str:
-    """Return the README's `model.py`."""
-    found = re.search(r"```python\n(# model\.py\n.*?)```", text, re.DOTALL)
+def source(text: str, name: str = "model.py") -> str:
+    """Return one of the README's sources."""
+    found = re.search(rf"```python\n(# {re.escape(name)}\n.*?)```", text, re.DOTALL)
     assert found is not None
     return found[1]
 
@@ -43,12 +45,19 @@ def inspected(text: str) -> str:
     return INSPECTED.sub(lambda m: f"{m[1]}{_said(m[2])}{m[4]}", text)
 
 
-def _said(command: str) -> str:
-    with contextlib.chdir(MODELS):
+def verified(text: str) -> str:
+    """Return the README with what `vjpgen verify` says of its `layers.py`."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "layers.py").write_text(source(text, "layers.py"))
+        return VERIFIED.sub(lambda m: f"{m[1]}{_said(m[2], folder, 1)}{m[4]}", text)
+
+
+def _said(command: str, folder: Path | str = MODELS, status: int = 0) -> str:
+    with contextlib.chdir(folder):
         found = CliRunner().invoke(group, command.split(), catch_exceptions=False)
-    assert found.exit_code == 0, found.stderr
+    assert found.exit_code == status, found.output
     return found.stdout
 
 
 if __name__ == "__main__":
-    README.write_text(inspected(written(README.read_text())))
+    README.write_text(verified(inspected(written(README.read_text()))))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import tomllib
 
@@ -11,11 +12,12 @@ import jax.numpy as jnp
 from click.testing import CliRunner
 
 from tests.benchmarks.__main__ import options_parser
-from tests.readme import README, inspected, source, written
+from tests.readme import README, VERIFIED, inspected, source, verified, written
 from vjpgen.cli import group
 from vjpgen.compiler.keys import KEY_TEXTS, table
 from vjpgen.compiler.values import KEYS
 from vjpgen.config import load_config
+from vjpgen.verifying.plugin import pytest_addoption
 
 TEXT = README.read_text()
 
@@ -48,6 +50,15 @@ def test_what_inspect_is_shown_to_say_is_what_it_says():
     assert stable(inspected(TEXT)) == stable(TEXT), "run: python -m tests.readme"
 
 
+def test_what_verify_is_shown_to_say_is_what_it_says():
+    def stable(text: str) -> str:
+        found = VERIFIED.search(text)
+        assert found is not None
+        return re.sub(" +", " ", re.sub(r"-?\d+[.,e][\d.,e-]*", "0", found[3]))
+
+    assert stable(verified(TEXT)) == stable(TEXT), "run: python -m tests.readme"
+
+
 def test_the_configuration_is_read(tmp_path):
     found = re.search(r"```toml\n(.*?)```", TEXT, re.DOTALL)
     assert found is not None
@@ -75,9 +86,11 @@ def test_every_option_is_described_and_there_are_no_others():
     }
     assert not {name for name in given - {"--version"} if name not in TEXT}
     benchmarks = {name for each in options_parser()._actions for name in each.option_strings}
-    users_script = {"--lr"}
+    plugin = set(re.findall(r'"(--vjpgen[a-z-]*)"', inspect.getsource(pytest_addoption)))
+    assert not {name for name in plugin if name not in TEXT}
+    others = {"--lr", "--lf", "--collect-only"}
     shown = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", TEXT))
-    assert shown <= given | benchmarks | users_script
+    assert shown <= given | benchmarks | plugin | others
 
 
 def test_the_table_of_keys_is_what_editors_show():

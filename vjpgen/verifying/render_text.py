@@ -16,6 +16,7 @@ from vjpgen.verifying.requests import Manner
 
 _HEADINGS = ("RULE", "WHERE", "STATUS", "ERROR", "RESIDUALS", "AUTODIFF", "TIME")
 _RIGHT = frozenset({"ERROR", "RESIDUALS", "AUTODIFF", "TIME"})
+_MOST = 12
 _HUES = {"error": "red", "warning": "yellow", "note": "cyan"}
 _STATUS_HUES = {"verified": "green", "unverified": "yellow"}
 
@@ -40,7 +41,10 @@ def render(
 def details(report: RuleReport, manner: Manner, verbose: bool = False, color: bool = False) -> str:
     """Return a rule's findings, and how to repeat them; "" where there is nothing to say."""
     found = [each for each in report.findings if verbose or each.severity != "note"]
-    lines = [line for each in found for line in _finding(report, each, color)]
+    most = None if verbose else _MOST
+    lines = [line for each in found[:most] for line in _finding(report, each, color)]
+    if left := len(found) - len(found[:most]):
+        lines.append(f"   = and {left} more, which `vjpgen verify --verbose` shows")
     if verbose:
         lines += [f"   = not run: {check}: {shown(why)}" for check, why in report.skipped]
     if report.status not in ("verified", "unverified"):

@@ -30,11 +30,7 @@ def merged(reports: Sequence[RuleReport]) -> RuleReport:
     if len(reports) == 1:
         return reports[0]
     told = [_without_stale(report, reports) for report in reports]
-    findings = [
-        replace(each, message=f"set {number}: {each.message}")
-        for number, report in enumerate(told, start=1)
-        for each in report.findings
-    ]
+    findings = _findings([report.findings for report in told])
     largest = max(reports, key=lambda each: each.autodiff_bytes or 0)
     checks = tuple(dict.fromkeys(check for each in reports for check in each.checks))
     skipped = dict(pair for each in reports for pair in each.skipped if pair[0] not in checks)
@@ -47,6 +43,20 @@ def merged(reports: Sequence[RuleReport]) -> RuleReport:
         checks=checks,
         skipped=tuple(skipped.items()),
     )
+
+
+def _findings(sets: Sequence[Sequence[Finding]]) -> list[Finding]:
+    """Return the findings, each once, that say of what sets they are unless they are of all."""
+    numbers: dict[Finding, list[str]] = {}
+    for number, findings in enumerate(sets, start=1):
+        for each in dict.fromkeys(findings):
+            numbers.setdefault(each, []).append(str(number))
+    return [
+        each
+        if len(own) == len(sets)
+        else replace(each, message=f"set{'s' * (len(own) > 1)} {', '.join(own)}: {each.message}")
+        for each, own in numbers.items()
+    ]
 
 
 def _without_stale(report: RuleReport, reports: Iterable[RuleReport]) -> RuleReport:

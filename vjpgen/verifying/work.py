@@ -38,8 +38,8 @@ class _SettledError(Exception):
 class Worker:
     """Verifies rules in this process.
 
-    Modules are imported, and examples called, in the precision that the user's own programs have;
-    all else happens with 64-bit floats.
+    Modules are imported, and examples called, in the precision that the user's own programs have.
+    For all else the process has 64-bit floats, callbacks in other threads among it.
     """
 
     def __init__(self) -> None:
@@ -69,7 +69,7 @@ class Worker:
         module = self._modules[request.path]
         assert isinstance(module, ModuleType)
         try:
-            with hooked(*_source(request)):
+            with hooked(*_source(request)), jax.enable_x64(self._has_x64):
                 report = self._verified(module, request)
         except _SettledError as settled:
             report = request.report(settled.status, settled.finding)
@@ -77,10 +77,10 @@ class Worker:
 
     def _verified(self, module: ModuleType, request: Request) -> RuleReport:
         name, seed = request.name, request.manner.seed
-        with _said_of(f"the example of `{name}` failed"), jax.enable_x64(self._has_x64):
+        with _said_of(f"the example of `{name}` failed"):
             found = find_rule(module, name, request.keys)
             sets = argument_sets(found.example, jax.random.key(seed))
-        with _said_of(f"`{found.called}` failed on its example"):
+        with _said_of(f"`{found.called}` failed on {found.given}"):
             return merged([_on(found, arguments, request) for arguments in sets])
 
 
