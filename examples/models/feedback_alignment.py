@@ -17,7 +17,7 @@ class FeedbackDense(nn.Module):
 
         feedback = self.variable("feedback", "kernel", random_matrix).value
 
-        # custom-vjp: fwd=fwd, bwd=bwd, example=example
+        # custom-vjp: fwd=fwd, bwd=bwd, exact=dense, surrogate=x, example=example
         def f(dense, x):
             return dense(x)
 
@@ -34,7 +34,7 @@ class FeedbackDense(nn.Module):
 
 
 def example(key):
-    """Give `vjpgen inspect` a layer and a batch to call it on."""
+    """Give vjpgen a layer and a batch to inspect and verify the rule on."""
     return FeedbackDense(64), jax.random.uniform(key, (128, 64))
 
 

@@ -16,14 +16,14 @@ class SignDense(nn.Module):
 
     features: int
 
-    # custom-vjp: bwd=sign_bwd, example=example
+    # custom-vjp: bwd=sign_bwd, surrogate=params, exact=x, example=example
     @nn.compact
     def __call__(self, x):
         return nn.Dense(self.features)(x)
 
 
 def example(key):
-    """Give `vjpgen inspect` a layer and a batch to call it on."""
+    """Give vjpgen a layer and a batch to inspect and verify the rule on."""
     return SignDense(64), jax.random.uniform(key, (128, 64))
 
 

@@ -15,7 +15,8 @@ def quantise_bwd(bits, x, y_t):
     return (jnp.where(jnp.abs(x) <= 1, y_t, 0),)
 
 
-# custom-vjp: fwd=quantise_fwd, bwd=quantise_bwd, nondiff_argnames=bits, example=example
+# custom-vjp: fwd=quantise_fwd, bwd=quantise_bwd, nondiff_argnames=bits
+# custom-vjp: surrogate=x, example=example
 def quantise(x, bits):
     """Round to the nearest of 2**bits - 1 evenly spaced values from -1 to 1."""
     steps = 2 ** (bits - 1) - 1
@@ -23,7 +24,7 @@ def quantise(x, bits):
 
 
 def example(key):
-    """Give `vjpgen inspect` values to quantise, and the number of bits."""
+    """Give vjpgen values to inspect and verify the rule on, and a number of bits."""
     return jax.random.normal(key, (128, 64)), 2
 
 
