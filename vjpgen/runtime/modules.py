@@ -129,6 +129,15 @@ class ModuleSet:
         has_set_up = state.setup_called is not SetupState.NEW and _setup_has_effects(value)
         return BoundEntry(type(value), attributes, state, has_set_up=has_set_up)
 
+    def is_held(self, index: int) -> bool:
+        """Tell whether a module is an attribute of another one."""
+        return any(
+            isinstance(leaf, Bound) and leaf.index == index
+            for entry in self.entries
+            if entry.attributes is not None
+            for leaf in entry.attributes.entries
+        )
+
     def name_of(self, index: int) -> str | None:
         """Return the name of a module that was taken in."""
         attributes = self.entries[index].attributes
@@ -137,17 +146,6 @@ class ModuleSet:
             return None
         entry = attributes.entries[place]
         return entry.value if isinstance(entry, Constant) else None
-
-    def hide_name(self, index: int) -> None:
-        """Build a module without its name from here on."""
-        entry = self.entries[index]
-        assert entry.attributes is not None
-        place = name_place(entry.attributes.structure)
-        if place is not None:
-            leaves = list(entry.attributes.entries)
-            leaves[place] = Constant(None)
-            attributes = Packed(entry.attributes.structure, tuple(leaves))
-            self.entries[index] = dataclasses.replace(entry, attributes=attributes)
 
     def split(self) -> None:
         """Move the arrays of all scopes into the operands; nothing is taken in afterwards."""
@@ -198,6 +196,7 @@ class ModuleSet:
         writable: bool = True,
         revive: Reviver | None = None,
         numbers: Numbers | None = None,
+        nameless: int | None = None,
     ) -> BuiltModules:
         """Build every module anew around `arrays`.
 
@@ -207,13 +206,14 @@ class ModuleSet:
             writable: False gives read-only modules without rngs.
             revive: gives a constant anew for the modules that are built.
             numbers: the positions of random draws, where they are arguments of the run.
+            nameless: a module that is built without its name.
         """
         copies = CounterCopies()
         roots = [build_scope(root, arrays, flags, copies, writable=writable) for root in self.roots]
         if numbers is not None:
             roots = [with_numbers(root, numbers, index) for index, root in enumerate(roots)]
         scopes = [descend(roots[index], path) for index, path in self.places]
-        modules = _Building(self.entries, scopes, arrays, revive).all()
+        modules = _Building(self.entries, scopes, arrays, revive, nameless).all()
         repeats = [m for m, entry in zip(modules, self.entries, strict=True) if entry.has_set_up]
         return BuiltModules(roots, modules, repeats)
 
@@ -252,6 +252,7 @@ class _Building:
     scopes: Sequence[Scope]
     arrays: Indexed
     revive: Reviver | None
+    nameless: int | None
     done: dict[int, Any] = dataclasses.field(default_factory=dict)
 
     def all(self) -> list[Any]:
@@ -260,15 +261,16 @@ class _Building:
 
     def __getitem__(self, index: int) -> Any:
         if index not in self.done:
-            self.done[index] = self._make(self.entries[index], self.scopes[index])
+            attributes = {"name": None} if index == self.nameless else {}
+            self.done[index] = self._make(self.entries[index], self.scopes[index], attributes)
         return self.done[index]
 
-    def _make(self, entry: BoundEntry, scope: Scope) -> Any:
+    def _make(self, entry: BoundEntry, scope: Scope, others: Mapping[str, Any]) -> Any:
         if entry.attributes is None:
             return entry.make(scope)
         constant = None if self.revive is None else functools.partial(self.revive, built=self)
         attributes = unpack(entry.attributes, self.arrays, self.__getitem__, constant)
-        module = entry.make(parent=scope, **attributes)
+        module = entry.make(parent=scope, **{**attributes, **others})
         object.__setattr__(module, "_state", entry.state.export())
         return module
 

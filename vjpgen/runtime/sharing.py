@@ -218,12 +218,14 @@ class _About:
         latest: see `Split.latest`; None of a backward run.
         seen: see `Split.seen`; of a forward run.
         saved: the plain part of what a forward run keeps.
+        kept: for each array that it keeps, which operand it is; None of others.
     """
 
     complaints: Sequence[drops.Complaint]
     latest: Any = None
     seen: Any = None
     saved: Any = None
+    kept: Sequence[int | None] = ()
 
 
 @jax.tree_util.register_pytree_node_class
@@ -242,12 +244,29 @@ class _Ran:
         return cls(children[0], about)
 
 
-class _Program(NamedTuple):
-    """A traced function that is run operation by operation."""
+class _Program:
+    """A traced function that is run operation by operation.
 
-    jaxpr: Any
-    run: Callable[..., Sequence[Any]]
-    structure: Any
+    Args:
+        traced: the function.
+    """
+
+    def __init__(self, traced: Any) -> None:
+        self._jaxpr = traced.jaxpr  # alive: it is known by its identity
+        self._run = jaxpr_as_fun(traced.jaxpr)
+        self.structure = jax.tree_util.tree_structure(traced.out_info)
+
+    def __call__(self, arrays: Sequence[Any]) -> list[Any]:
+        """Return the results; one that is a constant of the program becomes an array."""
+        results = zip(self._run(*arrays), self._jaxpr.out_avals, strict=True)
+        return [x if isinstance(x, jax.Array) else _as_array(x, kind) for x, kind in results]
+
+
+def _as_array(constant: Any, kind: Any) -> jax.Array:
+    if kind.weak_type:  # only Python's own numbers become arrays that are so typed
+        constant = np.asarray(constant).item()
+        return jax.numpy.asarray(constant)
+    return jax.numpy.asarray(np.asarray(constant), dtype=kind.dtype)
 
 
 class _Role:
@@ -282,7 +301,7 @@ class _Role:
                 self.trace(*arguments)
             return ran
         program = self._program(self.trace(*arguments))
-        return jax.tree_util.tree_unflatten(program.structure, program.run(*arrays))
+        return jax.tree_util.tree_unflatten(program.structure, program(arrays))
 
     def trace(self, *arguments: Any) -> Any:
         """Trace the function for these arguments, if it has not been."""
@@ -293,12 +312,10 @@ class _Role:
         return traced
 
     def _program(self, traced: Any) -> _Program:
-        found = self._programs.get(id(traced.jaxpr))
-        if found is None:
-            structure = jax.tree_util.tree_structure(traced.out_info)
-            found = _Program(traced.jaxpr, jaxpr_as_fun(traced.jaxpr), structure)
-            self._programs[id(traced.jaxpr)] = found
-        return found
+        key = id(traced.jaxpr)
+        if key not in self._programs:
+            self._programs[key] = _Program(traced)
+        return self._programs[key]
 
 
 class Entry:
@@ -321,8 +338,7 @@ class Entry:
         self._saved: dict[int, SavedMeta] = {}
         self._usable = True
         self.forget: Callable[[], Any] = lambda: None
-        if not state.is_placed:
-            split.hide_name()
+        self._nameless = None if state.is_placed else split.first_module
 
     def functions_for(self, call: Split, own: Functions) -> Functions:
         """Return the functions of a call of this key.
@@ -333,12 +349,13 @@ class Entry:
         """
         template = self._split
         origins = [root.origin for root in call.modules.roots]
+        said: set[drops.Complaint] = set()
         if template.holds_dropping and call is not template:
             call.holds_dropping = True
             drops.tell_around()
 
         def primal(*operands: Any) -> Any:
-            ran = self._run(("primal",), self._primal, operands, origins)
+            ran = self._run(("primal",), self._primal, operands, origins, said)
             if ran is None:
                 return own.primal(*operands)
             call.latest = ran.about.latest
@@ -352,20 +369,22 @@ class Entry:
                 values = tuple(operand.value for operand in operands)
             template.of_primal = call.of_primal
             fitted = call.of_primal is not None and call.rule.forward is not None
-            ran = self._run(("forward", flags, fitted), self._forward, values, origins)
+            ran = self._run(("forward", flags, fitted), self._forward, values, origins, said)
             if ran is None:
                 return own.forward(*operands)
             call.latest, call.seen = ran.about.latest, ran.about.seen
             call.share_analysis(template)
-            flat, saved = ran.arrays
-            return flat, Saved(saved, ran.about.saved)
+            flat, made = ran.arrays
+            rest = iter(made)
+            saved = [next(rest) if place is None else values[place] for place in ran.about.kept]
+            return flat, Saved(tuple(saved), ran.about.saved)
 
         def backward(saved: Saved, cotangents: Sequence[Any]) -> Any:
             if id(saved.meta) not in self._saved:
                 return own.backward(saved, cotangents)
             form, arrays = _without_zeros(cotangents)
             role = "backward", id(saved.meta), form
-            ran = self._run(role, self._backward, (saved.arrays, arrays), None)
+            ran = self._run(role, self._backward, (saved.arrays, arrays), None, said)
             return self._own.backward(saved, cotangents) if ran is None else ran.arrays
 
         return Functions(primal, forward, backward)
@@ -376,6 +395,7 @@ class Entry:
         function: Callable[..., _Ran],
         operands: Any,
         origins: Sequence[Origin] | None,
+        said: set[drops.Complaint],
     ) -> _Ran | None:
         """Run a function and say what it complains of; None where it cannot be shared.
 
@@ -384,6 +404,7 @@ class Entry:
             function: takes these, the operands, and the positions of random draws.
             operands: arrays.
             origins: of the random draws in the call's root scopes; None where it draws nothing.
+            said: what has been said of the call.
         """
         if not self._usable:
             return None
@@ -409,7 +430,8 @@ class Entry:
             self._refuse()
             return None
         for complaint in ran.about.complaints:
-            complaint.say()
+            if complaint not in said and complaint.say():
+                said.add(complaint)
         return ran
 
     def _primal(self, operands: Any, positions: Any) -> _Ran:
@@ -426,14 +448,16 @@ class Entry:
                 self._refuse()
         return outcome, settled
 
-    def _forward(self, flags: Any, _fitted: bool, operands: Any, positions: Any) -> _Ran:
-        if flags is not None:
-            operands = list(map(CustomVJPPrimal, operands, flags))
+    def _forward(self, flags: Any, _fitted: bool, values: Any, positions: Any) -> _Ran:
+        operands = values if flags is None else list(map(CustomVJPPrimal, values, flags))
         with self._running(positions) as complaints:
             flat, saved = self._own.forward(*operands)
         self._saved[id(saved.meta)] = saved.meta
-        about = _About(complaints, self._latest(), self._split.seen, saved.meta)
-        return _Ran((flat, saved.arrays), about)
+        places = {id(value): place for place, value in enumerate(values)}
+        kept = [places.get(id(value)) for value in saved.arrays]
+        made = [value for value, place in zip(saved.arrays, kept, strict=True) if place is None]
+        about = _About(complaints, self._latest(), self._split.seen, saved.meta, kept)
+        return _Ran((flat, made), about)
 
     def _backward(self, meta: int, form: Any, operands: Any, _positions: Any) -> _Ran:
         arrays, cotangents = operands
@@ -445,12 +469,12 @@ class Entry:
     @contextlib.contextmanager
     def _running(self, positions: Any) -> Iterator[list[drops.Complaint]]:
         split = self._split
-        split.numbers = Numbers(self._draws, positions)
+        split.numbers, split.nameless = Numbers(self._draws, positions), self._nameless
         try:
             with drops.collected() as complaints:
                 yield complaints
         finally:
-            split.numbers = None
+            split.numbers = split.nameless = None
 
     def _name(self, role: str) -> str:
         name = self._split.rule.name

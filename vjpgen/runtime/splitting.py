@@ -124,8 +124,10 @@ class Split:
         self.latest: tuple[Outcome, bool] | None = None
         self.of_primal: Outcome | None = None
         self.gate = Gate()
-        # The positions of random draws, in a run that shares its trace.
+        # In a run that shares its trace: the positions of random draws, and which module has
+        # no name, as equal ones have others.
         self.numbers: Numbers | None = None
+        self.nameless: int | None = None
         # What a forward run has seen: the operands that it differentiated, the keys of the
         # updated variables that depend on them.
         self.seen: tuple[frozenset[int], frozenset[Any]] | None = None
@@ -170,22 +172,18 @@ class Split:
 
     @functools.cached_property
     def first_module(self) -> int | None:
-        """The index of the module that is the first argument."""
+        """The index of the module that is the first argument, unless others hold it by its name."""
         entries = self.packed_slots[0].entries if self.packed_slots else ()
         if len(entries) != 1 or not isinstance(entries[0], Bound):
             return None
         index = entries[0].index
-        return None if self.modules.entries[index].attributes is None else index
+        is_module = self.modules.entries[index].attributes is not None
+        return index if is_module and not self.modules.is_held(index) else None
 
     @property
     def module_name(self) -> str | None:
         """The name of the module that is the first argument, if it is one and has one."""
         return None if self.first_module is None else self.modules.name_of(self.first_module)
-
-    def hide_name(self) -> None:
-        """Build the first module without its name from here on: equal ones have others."""
-        if self.first_module is not None:
-            self.modules.hide_name(self.first_module)
 
     def share_analysis(self, other: Split) -> None:
         """Find out once for all equal calls which updates are differentiated."""
@@ -431,7 +429,9 @@ class Split:
     @contextlib.contextmanager
     def _open(self, operands: Sequence[Any], flags: Mapping[str, Any]) -> Iterator[BuiltModules]:
         revive = functools.partial(self._captures.rebuild, arrays=operands)
-        built = self.modules.build(operands, flags, revive=revive, numbers=self.numbers)
+        built = self.modules.build(
+            operands, flags, revive=revive, numbers=self.numbers, nameless=self.nameless
+        )
         outer = self._outer
         if isinstance(outer, Bound):
             outer = built.modules[outer.index]
