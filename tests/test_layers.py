@@ -20,7 +20,7 @@ IMPORTS = {
     "globs": "",
     "page": "",
     "runtime": "flax jax numpy",
-    "testing": "figures flax jax numpy page runtime",
+    "testing": "figures flax inspecting jax numpy page runtime",
     "inspecting": "diagnostics figures jax page runtime testing",
     "diagnostics": "_version wcwidth",
     "config": "diagnostics",

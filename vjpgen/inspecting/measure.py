@@ -57,6 +57,14 @@ def measure(subject: Subject, about: About) -> Report:
     return Report(about.name, about.place, about.called, given, rule, autodiff, backend)
 
 
+def residual_bytes(subject: Subject) -> int:
+    """Return the bytes that a subject computes and keeps for its backward pass."""
+    traces = trace(subject)
+    forward = flatten(traces.forward.jaxpr)
+    kept = _residuals(forward, traces.results, subject.inputs, Origins(""))
+    return sum(tensor.size for tensor in kept if tensor.kind == "computed")
+
+
 def _side(subject: Subject, origins: Origins) -> Side:
     traces = trace(subject)
     forward, backward = flatten(traces.forward.jaxpr), flatten(traces.backward.jaxpr)

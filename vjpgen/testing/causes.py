@@ -55,9 +55,7 @@ def cause_of(case: Case) -> str:
     custom, reference = case.custom, case.reference
     if not np.isfinite(custom).all():
         kinds = "nan" if np.isnan(custom).any() else "inf"
-        return (
-            f"the rule returns {kinds}: a division by zero, an overflow, or 0 * inf under `where`"
-        )
+        return f"{kinds}: a division by zero, an overflow, or 0 * inf under `where`"
     if not np.isfinite(reference).all() or custom.size == 0:
         return ""
     if custom.size > _MOST_GUESSED:
@@ -243,7 +241,7 @@ def _factor_by_component(case: Case) -> str:
     )
     if not case.fits(factors * case.reference):
         return ""
-    off = ~np.isclose(factors, 1, rtol=1e-6) & (norms > 0)
+    off: Any = ~np.isclose(factors, 1, rtol=1e-6) & (norms > 0)
     if case.value.shape == factors.shape:
         for words, guess in (("the leaf's value", case.value), ("1 / the value", 1 / case.value)):
             if factors.size > 1 and np.allclose(factors[norms > 0], guess[norms > 0], rtol=1e-5):

@@ -77,7 +77,7 @@ def resolve(claims: Mapping[str, Any], leaves: Sequence[Named]) -> Resolved:
             elif kind != "zero" and not any(leaf.differentiated for leaf in covered):
                 problems.append(_without_gradient(kind, name))
             names.append(Claimed(kind, name, True))
-    wide = [kind for kind in KINDS if claims.get(kind) is True]
+    wide: list[Claim] = [kind for kind in KINDS if claims.get(kind) is True]
     if len(wide) > 1:
         both = " and ".join(f"`{kind}`" for kind in wide)
         problems.append(_problem(f"{both} are claimed for every slot; name the slots of one"))

@@ -131,3 +131,22 @@ def lowered(value: Any) -> Any:
         return jnp.asarray(value)
     narrow = np.complex64 if jnp.issubdtype(value.dtype, np.complexfloating) else np.float32
     return jnp.asarray(value).astype(narrow)
+
+
+def outputs_alone(side: Side, place: int) -> Side:
+    """Return the same function with one of its outputs that have tangents alone."""
+
+    def call(arrays: Arrays) -> tuple[Any, Any]:
+        outputs, _ = _results(side.call(arrays))
+        return outputs[place], {}
+
+    return dataclasses.replace(side, call=call)
+
+
+def outputs_only(side: Side) -> Callable[..., tuple[Any, ...]]:
+    """Return the outputs that have tangents, as a function of the differentiated arrays."""
+
+    def function(arrays: Arrays, values: Arrays) -> tuple[Any, ...]:
+        return _results(side.call(side.put(arrays, values)))[0]
+
+    return function

@@ -10,12 +10,25 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax.core.scope import Filter
 
 from vjpgen.runtime import sharing
 from vjpgen.runtime.errors import DroppedTangentWarning, TangentError
+from vjpgen.testing.checks.effects import check_effects
 from vjpgen.testing.checks.gradients import check_gradient
+from vjpgen.testing.checks.linearity import check_linear
 from vjpgen.testing.checks.outputs import check_forward, check_primal, check_structure
+from vjpgen.testing.checks.precision import check_precision
+from vjpgen.testing.checks.repeats import check_leak, check_repeat
+from vjpgen.testing.checks.residuals import check_residuals
+from vjpgen.testing.checks.second_order import check_order2
+from vjpgen.testing.checks.transforms import (
+    check_checkpoint,
+    check_jit,
+    check_scan,
+    check_vmap,
+)
 from vjpgen.testing.claims import Named, resolve
 from vjpgen.testing.directions import cotangents
 from vjpgen.testing.failures import in_short
@@ -31,6 +44,17 @@ _CHECKS: tuple[tuple[Check, Callable[[Trial], None]], ...] = (
     ("forward", check_forward),
     ("structure", check_structure),
     ("gradient", check_gradient),
+    ("linear", check_linear),
+    ("jit", check_jit),
+    ("vmap", check_vmap),
+    ("scan", check_scan),
+    ("checkpoint", check_checkpoint),
+    ("order2", check_order2),
+    ("repeat", check_repeat),
+    ("leak", check_leak),
+    ("effects", check_effects),
+    ("precision", check_precision),
+    ("residuals", check_residuals),
 )
 # Without these nothing else can be checked.
 _NEEDED = frozenset({"primal", "forward", "structure", "gradient"})
@@ -101,7 +125,7 @@ def verify(
     settings = Settings(seed, directions, rtol, atol)
     with warnings.catch_warnings(record=True) as seen, sharing.disabled():
         warnings.simplefilter("always")
-        subject = _bound(about, keywords or {})
+        subject = _canonical(_bound(about, keywords or {}))
         with jax.enable_x64(True):
             trial = _trial(about, subject, claims, reference, plain, settings)
             checks, skipped = _run(trial)
@@ -157,6 +181,14 @@ def _bound(about: Ruled, keywords: Mapping[str, Any]) -> Subject:
         return bound(True)
     except (jax.errors.ConcretizationTypeError, TypeError):
         return bound(False)
+
+
+def _canonical(subject: Subject) -> Subject:
+    """Bring arrays to the dtypes that JAX computes in, as the caller has set it."""
+    return replace(
+        subject,
+        inputs=tuple(replace(each, value=jnp.asarray(each.value)) for each in subject.inputs),
+    )
 
 
 def _trial(

@@ -147,8 +147,8 @@ def check_structure(trial: Trial) -> None:
     cotangents: Sequence[Any] = trial.memory["cotangents"][0]
     gradients = trial.memory["pull"](cotangents)
     trial.memory["first"] = gradients
-    for target, gradient in zip(trial.targets, gradients, strict=True):
-        value = trial.arrays[trial.subject.inputs.index(target.input)]
+    values = trial.custom.taken(trial.arrays)
+    for target, gradient, value in zip(trial.targets, gradients, values, strict=True):
         if (gradient.shape, gradient.dtype) != (value.shape, value.dtype):
             trial.tell(
                 "structure",
