@@ -189,6 +189,9 @@ class Rule:
 
     def bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Slots, Form]:
         """Bind a call: one slot a parameter, in the signature's order, defaults filled in."""
+        form = self._positional_form
+        if form is not None and not kwargs and len(args) == form.positional:
+            return tuple(args), form
         try:
             bound = self.signature.bind(*args, **kwargs)
         except TypeError as error:
@@ -196,6 +199,18 @@ class Rule:
         given = frozenset(bound.arguments)
         bound.apply_defaults()
         return tuple(bound.arguments.values()), Form(len(args), given)
+
+    @functools.cached_property
+    def _positional_form(self) -> Form | None:
+        """How a call is made that gives every parameter by position; None where none can."""
+        parameters = self.signature.parameters.values()
+        by_position = (
+            inspect.Parameter.POSITIONAL_ONLY,
+            inspect.Parameter.POSITIONAL_OR_KEYWORD,
+        )
+        if any(parameter.kind not in by_position for parameter in parameters):
+            return None
+        return Form(len(parameters), frozenset(self.signature.parameters))
 
     def spread(self, slots: Slots, form: Form | None = None) -> tuple[list[Any], dict[str, Any]]:
         """Undo `bind`: positional and keyword arguments.

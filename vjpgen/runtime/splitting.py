@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from typing import Any
 
@@ -597,6 +598,10 @@ class Split:
         return packed
 
 
+# What primals and forward functions take.
+_OPERANDS = inspect.Signature([inspect.Parameter("operands", inspect.Parameter.VAR_POSITIONAL)])
+
+
 class CustomVjp:
     """A thin `jax.custom_vjp` that takes its options from the split."""
 
@@ -620,6 +625,8 @@ class CustomVjp:
         for function, role in zip(functions, ("primal", "forward", "backward"), strict=True):
             function.__name__ = split.rule.name if role == "primal" else f"{split.rule.name}_{role}"
             function.__qualname__ = f"{split.rule.name} ({role})"
+            if role != "backward":
+                function.__signature__ = _OPERANDS  # else JAX looks for it, at some cost
         function = jax.custom_vjp(functions.primal)
         function.defvjp(
             functions.forward,
