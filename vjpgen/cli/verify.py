@@ -103,7 +103,8 @@ def command(
     reports: list[RuleReport] = []
     manner = Manner(seed, directions, time_limit, config)
     status = _verify(chosen, manner, require_examples, voice, reports)
-    _print(reports, manner, output_format, voice)
+    if not status or reports:
+        _print(reports, manner, output_format, voice)
     if html is not None:
         _write_page(html, reports, voice)
     failed = any(each.status not in ("verified", "unverified") for each in reports)
@@ -134,7 +135,8 @@ def _verify(
     except StartError as error:
         raise click.ClickException(str(error)) from None
     except KeyboardInterrupt:
-        voice.say(f"Interrupted: {total - len(reports)} rules are not verified")
+        left = total - len(reports)
+        voice.say(f"Interrupted: {left} rule{'s are' if left > 1 else ' is'} not verified")
         return _INTERRUPTED
     finally:
         progress(total, total)

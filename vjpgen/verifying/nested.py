@@ -22,7 +22,7 @@ def claims_of(keys: Mapping[str, str]) -> Mapping[str, Any]:
     return {"exact": True} if _is_true(keys.get("exact", "")) else {}
 
 
-def tested(report: RuleReport, keys: Mapping[str, str], called: str) -> RuleReport:
+def with_claims(report: RuleReport, keys: Mapping[str, str], called: str) -> RuleReport:
     """Add to a report what is to be said of claims that the function around cannot show.
 
     Args:

@@ -19,7 +19,7 @@ from vjpgen.testing.failures import described
 from vjpgen.testing.finding import Found, NotFoundError, find_rule
 from vjpgen.testing.report import Finding, RuleReport, Status
 from vjpgen.testing.verifying import Place, verify
-from vjpgen.verifying.nested import claims_of, tested
+from vjpgen.verifying.nested import claims_of, with_claims
 from vjpgen.verifying.requests import Request, problem
 from vjpgen.verifying.sets import merged
 
@@ -96,7 +96,7 @@ def _on(found: Found, arguments: Arguments, request: Request) -> RuleReport:
         seed=request.manner.seed,
         directions=request.manner.directions,
     )
-    return tested(report, request.keys, found.called) if is_nested else report
+    return with_claims(report, request.keys, found.called) if is_nested else report
 
 
 def _source(request: Request) -> tuple[Source, Settings]:

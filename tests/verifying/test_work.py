@@ -1,0 +1,144 @@
+"""What the child does for a rule, here in this process."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import jax
+import pytest
+
+from tests.verifying.conftest import RULES, rule
+from vjpgen.testing.report import RuleReport
+from vjpgen.verifying.requests import Manner, Request
+from vjpgen.verifying.targets import find_targets
+from vjpgen.verifying.work import Worker
+
+Verify = Callable[..., dict[str, RuleReport]]
+
+
+@pytest.fixture
+def verify(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Verify]:
+    """Verify the rules of a source in this process; its settings and modules are put back."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    (tmp_path / "pyproject.toml").write_text("")
+    x64, before = jax.config.read("jax_enable_x64"), set(sys.modules)
+
+    def call(text: str, name: str = "model_to_verify.py", **manner: int) -> dict[str, RuleReport]:
+        (tmp_path / name).write_text(text)
+        jax.config.update("jax_enable_x64", x64)
+        worker = Worker()
+        reports = {}
+        for target in find_targets([name]).rules:
+            info = target.info
+            request = Request(target.path, info.name, name, 1, 1, info.keys, Manner(**manner))
+            assert Request.from_line(request.as_line()) == request
+            reports[info.name] = worker.load(request) or worker.verify(request)
+        return reports
+
+    yield call
+    jax.config.update("jax_enable_x64", x64)
+    for each in set(sys.modules) - before:
+        if (getattr(sys.modules[each], "__file__", None) or "").startswith(str(tmp_path)):
+            del sys.modules[each]
+
+
+CLIP = """\
+def clip_bwd(vjp_fn, y_t):
+    return (y_t,)
+
+
+def clip_example():
+    return [(jnp.array([0.25, -0.5]),), (jnp.array([0.25, 2.0]),)]
+
+
+def inside():
+    return [(jnp.array([0.25, -0.5]),), (jnp.array([0.75]),)]
+
+
+# custom-vjp: bwd=clip_bwd, example=clip_example, surrogate=x
+def clip(x):
+    return jnp.clip(x, -1, 1)
+
+
+# custom-vjp: bwd=clip_bwd, example=inside, surrogate=x
+def stale(x):
+    return jnp.clip(x, -1, 1)
+
+
+# custom-vjp: bwd=clip_bwd, example=clip_example, exact=x
+def wrong(x):
+    return jnp.clip(x, -1, 1)
+"""
+
+
+def test_every_set_of_arguments_counts(verify: Verify):
+    found = verify(RULES + CLIP)
+    assert {name: each.status for name, each in found.items()} == {
+        "clip": "verified",
+        "stale": "failed",
+        "wrong": "failed",
+    }
+    assert all(each.message.startswith("set 2: ") for each in found["wrong"].errors)
+    (leaf,) = found["wrong"].leaves
+    assert leaf.relation == "different"
+
+
+PRECISION = """\
+IMPORTED = jnp.zeros(1).dtype.name
+
+
+def checked():
+    x = jnp.ones(2)
+    assert (IMPORTED, x.dtype.name) == ("float32", "float32")
+    assert jax.config.read("jax_enable_x64") is False
+    return (x,)
+
+
+"""
+
+
+def test_examples_have_their_own_precision(verify: Verify):
+    with jax.enable_x64(False):
+        (report,) = verify(RULES + PRECISION + rule("f", example="checked", exact="x")).values()
+    assert report.status == "verified"
+    assert report.leaves[0].dtype == "float32"
+    assert report.leaves[0].error < 1e-9
+
+
+def test_a_seed_gives_the_same_again_and_another_other_numbers(verify: Verify):
+    text = RULES + rule("f", bwd="twice", example="example", exact="x")
+    first, again = (verify(text, f"model_{n}.py", seed=5)["f"] for n in range(2))
+    other = verify(text, "model_2.py", seed=6)["f"]
+    assert first.status == "failed"
+    assert (first.findings, first.leaves) == (again.findings, again.leaves)
+    assert first.leaves[0].custom != other.leaves[0].custom
+
+
+NESTED = """\
+def outer(x):
+    # custom-vjp: fwd=fwd, bwd={bwd}, example=example, {claim}=True
+    def inner(x):
+        return jnp.sin(x)
+
+    return 2 * inner(x)
+"""
+
+
+@pytest.mark.parametrize(
+    ("bwd", "claim", "status"),
+    [
+        ("bwd", "exact", "verified"),
+        ("twice", "exact", "failed"),
+        ("twice", "surrogate", "verified"),
+        ("bwd", "surrogate", "failed"),
+    ],
+)
+def test_a_nested_rule_is_tested_through_the_function_around(
+    verify: Verify, bwd: str, claim: str, status: str
+):
+    (report,) = verify(RULES + NESTED.format(bwd=bwd, claim=claim)).values()
+    assert (report.name, report.status) == ("outer.<locals>.inner", status)
+    assert report.filename == "model_to_verify.py"
