@@ -70,3 +70,4 @@ def test_the_wheel_builds_and_its_modules_run(installed, tmp_path):
     assert python("-c", code).strip() == "2.0"
     assert "0.0% of autodiff's 16" in python("-m", "vjpgen", "inspect", "waves:sin")
     assert "VJP101" in python("-m", "vjpgen", "explain", "VJP101")
+    assert "1 passed" in python("-W", "error", "-m", "pytest", "-q", "--vjpgen", "waves.py")
