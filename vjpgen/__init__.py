@@ -2,6 +2,9 @@
 
 The names are bound when they are first used, so that importing vjpgen imports neither jax nor
 libcst.
+
+pytest would rewrite the assertions of a package that has a plugin, and warn of one that was
+imported before, as under `vjpgen run -m pytest`: PYTEST_DONT_REWRITE.
 """
 
 from __future__ import annotations
