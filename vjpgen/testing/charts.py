@@ -25,8 +25,8 @@ svg.bars { max-width: 40rem; }
 svg rect.rule { fill: var(--rule); } svg rect.autodiff { fill: var(--autodiff); }
 """
 
-_WIDTH, _HEIGHT = 248, 212
-_LEFT, _RIGHT, _TOP, _BOTTOM = 60, 10, 8, 40
+_WIDTH, _HEIGHT = 254, 212
+_LEFT, _RIGHT, _TOP, _BOTTOM = 66, 10, 8, 40
 _BAR, _ROW, _NAME, _VALUE = 20, 30, 76, 90
 _BARS = 560
 _GAPS = (30, 13)

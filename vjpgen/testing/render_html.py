@@ -264,7 +264,7 @@ def _leaves(report: RuleReport, drawn: int) -> Iterator[str]:
         place
         for place, each in enumerate(report.leaves)
         if (each.slot, each.path) in failing
-        or (each.claim in ("exact", "zero") and each.relation != each.claim)
+        or (each.claim == "exact" != each.relation)
     }
     order = sorted(
         range(len(report.leaves)),
