@@ -69,7 +69,7 @@ def flash_bwd(block, residuals, y_t):
     return q_t, joined(k_t), joined(v_t), None
 
 
-# custom-vjp: fwd=flash_fwd, bwd=flash_bwd, nondiff_argnames=block, exact=(q, k, v)
+# custom-vjp: fwd=flash_fwd, bwd=flash_bwd, nondiff_argnames=block, exact=(q, k, v), example=example
 def flash_attention(q, k, v, mask, block=4):
     """Attend from `q` to `k` and `v` where the boolean `mask` says so; a row that sees none is 0.
 
@@ -86,3 +86,9 @@ def attention_fn(query, key, value, bias=None, mask=None, block=4, **unused):
     one = functools.partial(flash_attention, block=block)
     over_heads = jax.vmap(one, (1, 1, 1, 0), 1)
     return jax.vmap(over_heads)(query, key, value, mask)
+
+
+def example(key):
+    """Return queries, keys, values and a causal mask."""
+    q, k, v = jax.random.normal(key, (3, 8, 4))
+    return q, k, v, jnp.tril(jnp.ones((8, 8), bool))

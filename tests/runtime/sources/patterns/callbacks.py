@@ -28,7 +28,7 @@ def host_sinc_bwd(residuals, y_t):
     return (jnp.where(at_zero, 0, (jnp.cos(jnp.pi * safe) - y) / safe) * y_t,)
 
 
-# custom-vjp: fwd=host_sinc_fwd, bwd=host_sinc_bwd
+# custom-vjp: fwd=host_sinc_fwd, bwd=host_sinc_bwd, exact=x, example=some_numbers
 def host_sinc(x):
     """Compute sin(pi x) / (pi x) by numpy; JAX cannot differentiate it."""
     return on_host(lambda x: np.sinc(x).astype(x.dtype), x, x)
@@ -49,7 +49,7 @@ def simulate(force, stiffness):
 class Springs(nn.Module):
     """A layer that asks a simulator; the simulator is its own adjoint."""
 
-    # custom-vjp: fwd=relax, bwd=relax_back
+    # custom-vjp: fwd=relax, bwd=relax_back, exact=True, example=a_chain
     @nn.compact
     def __call__(self, force):
         stiffness = self.param("stiffness", nn.initializers.ones, ())
@@ -82,3 +82,16 @@ def shield_bwd(function, gradient, x, y_t):
 def shield(function, gradient, x):
     """Call `function(x)` on the host; `gradient(x, y_t)` there gives the tangent of `x`."""
     return on_host(function, x, x)
+
+
+# -- examples --------------------------------------------------------------------------------------
+
+
+def some_numbers(key):
+    """Return numbers, 0 among them."""
+    return (jax.random.normal(key, (5,)).at[2].set(0),)
+
+
+def a_chain(key):
+    """Return springs and forces on them."""
+    return Springs(), jax.random.normal(key, (4,))

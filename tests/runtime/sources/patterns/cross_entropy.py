@@ -66,6 +66,7 @@ def loss_bwd(chunk, z_weight, residuals, tangents):
 
 
 # custom-vjp: fwd=loss_fwd, bwd=loss_bwd, nondiff_argnames=(chunk, z_weight)
+# custom-vjp: surrogate=(embed, hidden), example=example
 def chunked_loss(embed: nn.Module, hidden, labels, chunk=4, z_weight=1e-2):
     """Return the mean loss of the tokens whose label counts, and the logsumexp of each token.
 
@@ -92,3 +93,11 @@ class LanguageModel(nn.Module):
         loss, logsumexp = chunked_loss(embed, hidden, labels)
         self.sow("intermediates", "logsumexp", logsumexp)
         return loss
+
+
+def example(key):
+    """Return an embedding, hidden states and labels, one of which does not count."""
+    hidden = jax.random.normal(key, (5, 3))
+    embed = nn.Embed(8, 3)
+    labels = jnp.array([0, 7, IGNORE, 3, 3])
+    return embed.bind(embed.init(key, labels)), hidden, labels

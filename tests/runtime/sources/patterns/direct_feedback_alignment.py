@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import flax.linen as nn
+import jax
 
 
 def hidden(layer, x):
@@ -31,7 +32,8 @@ class DirectFeedback(nn.Module):
             for n, width in enumerate(self.widths)
         ]
 
-    # custom-vjp: fwd=keep_inputs, bwd=broadcast, surrogate=params, zero=x
+    # custom-vjp: fwd=keep_inputs, bwd=broadcast, example=example
+    # custom-vjp: surrogate=params, exact=params.readout, zero=x
     def __call__(self, x):
         return self.keep_inputs(x)[0]
 
@@ -50,3 +52,8 @@ class DirectFeedback(nn.Module):
             _, layer_vjp = nn.vjp(hidden, layer, x)
             tangents[f"layers_{n}"], _ = layer_vjp(error @ matrix.value)
         return {"params": {name: t["params"] for name, t in tangents.items()}}, None
+
+
+def example(key):
+    """Return a network and a batch."""
+    return DirectFeedback((5, 4), 2), jax.random.normal(key, (3, 6))

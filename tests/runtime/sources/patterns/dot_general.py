@@ -22,7 +22,7 @@ class Int8DotGeneral(nn.Module):
 
     # custom-vjp: fwd=multiply_fwd, bwd=multiply_bwd, grad_vars=True
     # custom-vjp: nondiff_argnames=(dimension_numbers, precision, preferred_element_type)
-    # custom-vjp: surrogate=(lhs, rhs)
+    # custom-vjp: exact=params, surrogate=(lhs, rhs), example=example
     @nn.compact
     def __call__(self, lhs, rhs, dimension_numbers, precision=None, preferred_element_type=None):
         gain = self.param("gain", nn.initializers.ones, ())
@@ -63,3 +63,9 @@ class Network(nn.Module):
         x = nn.tanh(nn.Dense(6, dot_general_cls=Int8DotGeneral)(x))
         x = nn.DenseGeneral((2, 3), dot_general_cls=Int8DotGeneral)(x)
         return nn.DenseGeneral(4, axis=(-2, -1), dot_general_cls=Int8DotGeneral)(nn.tanh(x))
+
+
+def example(key):
+    """Return the product, two matrices and what of them is contracted."""
+    lhs, rhs = jax.random.normal(key, (2, 4, 4))
+    return Int8DotGeneral(), lhs, rhs, (((1,), (0,)), ((), ()))

@@ -14,7 +14,7 @@ class FeedbackDense(nn.Module):
 
     features: int
 
-    # custom-vjp: bwd=align, surrogate=x
+    # custom-vjp: bwd=align, exact=params, surrogate=x, example=example
     @nn.compact
     def __call__(self, x):
         shape = (x.shape[-1], self.features)
@@ -34,7 +34,7 @@ class SignSymmetricDense(nn.Module):
 
     features: int
 
-    # custom-vjp: bwd=align, surrogate=x
+    # custom-vjp: bwd=align, exact=params, surrogate=x, example=sign_example
     @nn.compact
     def __call__(self, x):
         return nn.Dense(self.features, name="dense")(x)
@@ -57,7 +57,7 @@ class Aligned(nn.Module):
             "feedback", "params", lambda: twin.init(self.make_rng("params"), x)["params"]
         ).value
 
-        # custom-vjp: fwd=fwd, bwd=bwd, surrogate=x
+        # custom-vjp: fwd=fwd, bwd=bwd, exact=layer, surrogate=x, example=any_layer
         def aligned(layer, x):
             return layer(x)
 
@@ -84,3 +84,18 @@ class Network(nn.Module):
         x = nn.tanh(FeedbackDense(5)(x))
         x = nn.tanh(SignSymmetricDense(5)(x))
         return FeedbackDense(2)(x)
+
+
+def example(key):
+    """Return a layer and a batch."""
+    return FeedbackDense(3), jax.random.normal(key, (5, 4))
+
+
+def sign_example(key):
+    """Return a layer and a batch."""
+    return SignSymmetricDense(3), jax.random.normal(key, (5, 4))
+
+
+def any_layer(key):
+    """Return a layer around another, and a batch."""
+    return Aligned(nn.Dense(3)), jax.random.normal(key, (5, 4))

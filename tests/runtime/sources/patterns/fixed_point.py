@@ -39,7 +39,7 @@ def solve_bwd(f, tolerance, limit, residuals, z_t):
 
 
 # custom-vjp: fwd=solve_fwd, bwd=solve_bwd, nondiff_argnames=(f, tolerance, limit)
-# custom-vjp: exact=theta, zero=start
+# custom-vjp: exact=theta, zero=start, example=example
 def solve(f: Callable[[Any, Any], Any], theta, start, tolerance=1e-12, limit=1000):
     """Return z = f(theta, z), found from `start`; f has to bring any two z nearer to each other."""
     return iterate(lambda z: f(theta, z), start, tolerance, limit)
@@ -73,3 +73,10 @@ class Equilibrium(nn.Module):
             return cell.apply(variables, z, x)
 
         return solve(step, (variables, x), jax.lax.stop_gradient(z))
+
+
+def example(key):
+    """Return a step that brings any two z nearer, its parameters and where to begin."""
+    matrix, offset = jax.random.normal(key, (2, 4, 4))
+    matrix = 0.8 * matrix / jnp.abs(matrix).sum(0)
+    return lambda theta, z: jnp.tanh(z @ theta[0] + theta[1]), (matrix, offset), jnp.zeros((4, 4))

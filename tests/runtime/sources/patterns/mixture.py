@@ -16,7 +16,7 @@ def permute_bwd(inverse, y_t):
     return y_t[inverse], None, None
 
 
-# custom-vjp: fwd=permute_fwd, bwd=permute_bwd, exact=x
+# custom-vjp: fwd=permute_fwd, bwd=permute_bwd, exact=x, example=example
 def permute(x, order, inverse):
     """Put rows into another order; `inverse` is the inverse permutation."""
     return x[order]
@@ -64,3 +64,10 @@ class Mixture(nn.Module):
         returned = permute(out, inverse, order)[: 2 * tokens]
         weighted = jnp.where(kept, best, 0)[:, None] * returned
         return weighted[:tokens] + weighted[tokens:]
+
+
+def example(key):
+    """Return rows, and a permutation with its inverse."""
+    rows_key, order_key = jax.random.split(key)
+    order = jax.random.permutation(order_key, 6)
+    return jax.random.normal(rows_key, (6, 3)), order, jnp.argsort(order)

@@ -26,7 +26,7 @@ class RtrlCell(nn.Module):
         """Compute the next state."""
         return nn.tanh(self.recurrent(h) + self.inputs(x))
 
-    # custom-vjp: fwd=fwd, bwd=bwd
+    # custom-vjp: fwd=fwd, bwd=bwd, surrogate=(params, x), zero=carry, example=a_sequence
     def __call__(self, carry, x):
         carry, _ = self.fwd(carry, x)
         return carry
@@ -73,7 +73,7 @@ class EpropCell(nn.Module):
     decay: float = 0.9
     threshold: float = 0.6
 
-    # custom-vjp: fwd=fwd, bwd=bwd, missing=zero
+    # custom-vjp: fwd=fwd, bwd=bwd, missing=zero, surrogate=True, example=a_spiking_cell
     @nn.compact
     def __call__(self, x):
         return self.step(x)[0]
@@ -111,3 +111,26 @@ class EpropCell(nn.Module):
             z.value = (v.value > self.threshold).astype(x.dtype)
         slope = pseudo_derivative(v.value, self.threshold)
         return z.value, slope, {name: trace.value for name, trace in traces.items()}
+
+
+# -- examples --------------------------------------------------------------------------------------
+
+
+def a_sequence(key):
+    """Return a cell, the carry that two steps have left, and the next input."""
+    cell = RtrlCell(3)
+    xs = jax.random.normal(key, (3, 4))
+    params = cell.init(key, (jnp.zeros(3), {}), xs[0], method=lambda m, c, x: m.advance(c[0], x))
+    carry = cell.initial(params["params"])
+    for x in xs[:2]:
+        carry, _ = cell.apply(params, carry, x)
+    return cell.bind(params), carry, xs[2]
+
+
+def a_spiking_cell(key):
+    """Return a cell in the middle of a sequence, and the next input."""
+    cell = EpropCell(3)
+    first, second = jax.random.normal(key, (2, 5, 4))
+    variables = cell.init(key, first)
+    _, state = cell.apply(variables, first, mutable=["neurons"])
+    return cell.bind({**variables, **state}, mutable=["neurons"]), second

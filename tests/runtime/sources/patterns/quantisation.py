@@ -27,7 +27,8 @@ def lsq_bwd(bits, residuals, y_t):
     return jnp.where(inside, y_t, 0), (per_element * y_t).sum() * (x.size * high) ** -0.5
 
 
-# custom-vjp: fwd=lsq_fwd, bwd=lsq_bwd, nondiff_argnames=bits, surrogate=(x, step)
+# custom-vjp: fwd=lsq_fwd, bwd=lsq_bwd, nondiff_argnames=bits
+# custom-vjp: surrogate=(x, step), example=some_integers
 def lsq(x, step, bits=8):
     """Round `x` to multiples of `step`, as many as integers of so many bits tell apart."""
     low, high = limits(bits)
@@ -172,3 +173,8 @@ def sgd(variables, gradients, rate):
         else jax.tree.map(lambda p, g: p - rate * g, variables[name], gradient)
         for name, gradient in gradients.items()
     }
+
+
+def some_integers(key):
+    """Return values, some of them out of reach, and a step."""
+    return jax.random.normal(key, (5, 4)), jnp.array(0.3), 3

@@ -55,7 +55,7 @@ def run_bwd(residuals, tangents):
     return blocks_t, x_t, y_t, None
 
 
-# custom-vjp: fwd=run_fwd, bwd=run_bwd, exact=True
+# custom-vjp: fwd=run_fwd, bwd=run_bwd, exact=True, example=example
 def run(blocks: Sequence[tuple[nn.Module, nn.Module]], x, y, key):
     """Run the blocks, each a pair of modules F and G: x += F(y), then y += G(x)."""
     for number, (f, g) in enumerate(blocks):
@@ -79,3 +79,9 @@ class RevNet(nn.Module):
         key = self.make_rng("dropout") if self.dropout else jax.random.key(0)
         x, y = jnp.split(nn.Dense(2 * self.features)(x), 2, -1)
         return nn.Dense(3)(jnp.concatenate(run(blocks, x, y, key), -1))
+
+
+def example(key):
+    """Return two blocks, both halves of a batch and the key of their dropout."""
+    blocks = [(Branch(3, 0.4), Branch(3, 0.4)) for _ in range(2)]
+    return blocks, *jax.random.normal(key, (2, 5, 3)), key
