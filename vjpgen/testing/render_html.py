@@ -280,7 +280,7 @@ def _leaves(report: RuleReport, drawn: int) -> Iterator[str]:
         yield from table(headings, rows[_SHOWN:], _CLASSES)
         yield from _more(len(found) - _ROWS, "leaf")
         yield "</details>"
-    charted = [each for each in found if each[0].custom]
+    charted = [each for each in found if charts.not_finite(each[0]) < len(each[0].custom)]
     if charted:
         yield '<div class="leaves">'
         for leaf, is_wrong in charted[:drawn]:

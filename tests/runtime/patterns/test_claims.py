@@ -24,5 +24,4 @@ def test_claims_hold(pair, x64, source, name):
     (arguments,) = argument_sets(found.example)
     report = verify(found.function, arguments)
     assert report.ok, report.findings
-    assert {leaf.claim for leaf in report.leaves} >= set(found.rule.claims)
     assert "" not in {leaf.claim for leaf in report.leaves}
