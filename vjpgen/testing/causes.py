@@ -258,7 +258,7 @@ def _factor_by_component(case: Case) -> str:
     )
 
 
-def _masked(off: Array, norms: Array) -> str:
+def _masked(off: Any, norms: Any) -> str:
     return (
         f"{_places(off)}: zero where it is not; a mask, a dropped residual, or a slice that is "
         "left out"
@@ -301,7 +301,7 @@ def _some_components(case: Case) -> str:
     return ""
 
 
-def _places(off: Array) -> str:
+def _places(off: Any) -> str:
     """Name the components that are off."""
     count, size = int(off.sum()), off.size
     for axis in range(off.ndim):

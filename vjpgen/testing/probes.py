@@ -32,28 +32,28 @@ class Probe:
 
     Args:
         lines: the directions, one a row.
-        values: the derivatives: one row an output direction, one column a line.
-        errors: how far off each may be.
-        sure: where there is a derivative.
-        tolerance: by how much a gradient may differ.
+        least: the least that each derivative may be, one row an output direction, one column a
+            line; at a kink, the lesser of the derivatives of both sides.
+        most: the most that it may be.
+        tolerance: by how much a gradient may differ besides.
     """
 
     lines: Array
-    values: Array
-    errors: Array
-    sure: Array
+    least: Array
+    most: Array
     tolerance: Tolerance
 
     def compare(self, gradients: Array) -> Comparison:
-        """Compare a stack of gradients, where there is a derivative."""
+        """Compare a stack of gradients with what the derivatives may be."""
         flat = gradients.reshape(gradients.shape[0], -1)
         along = np.real(flat @ self.lines.T)
-        largest = float(np.max(np.abs(self.values), where=self.sure, initial=0.0))
-        allowed = self.tolerance.allowed(self.values, largest) + 10 * self.errors
-        wrong = self.sure & ~(np.abs(along - self.values) <= allowed)
-        values = np.where(self.sure, self.values, 0.0)
+        nearest = np.clip(along, self.least, self.most)
+        finite = np.abs(nearest)[np.isfinite(nearest)]
+        allowed = self.tolerance.allowed(nearest, float(np.max(finite, initial=0.0)))
+        wrong = ~(np.abs(along - nearest) <= allowed)
         # what is within its allowance is as good as equal
-        return compare(np.where(wrong, along, values), values, Tolerance(0.0, 0.0))
+        nearest = np.where(np.isfinite(nearest), nearest, 0.0)
+        return compare(np.where(wrong, along, nearest), nearest, Tolerance(0.0, 0.0))
 
 
 def probe(trial: Trial, number: int) -> Probe | None:
@@ -76,24 +76,36 @@ def _probe(trial: Trial, number: int) -> Probe | None:
     slopes = [_along(trial, number, line) for line in lines]
     trial.memory["probing"] = spent + time.perf_counter() - start
     weights = np.stack([pairing(each) for each in trial.memory["cotangents"]])
-    sure = np.stack([_sure(each) for each in slopes])
-    values = np.stack([np.where(_sure(each), each.value, 0.0) for each in slopes])
-    errors = np.stack([np.where(_sure(each), each.error, 0.0) for each in slopes])
-    used = (weights != 0).astype(float)
+    bounds = [_paired(weights, *_bounds(each)) for each in slopes]
     return Probe(
         np.stack([line.ravel() for line in lines]),
-        weights @ values.T,
-        np.abs(weights) @ errors.T,
-        used @ (~sure).astype(float).T == 0,
+        np.stack([least for least, _ in bounds], axis=1),
+        np.stack([most for _, most in bounds], axis=1),
         _tolerance(trial),
     )
 
 
-def _sure(found: Slope) -> Array:
-    """Tell where a derivative is known."""
-    size = np.maximum(np.abs(found.value), np.max(np.abs(found.value), initial=0.0))
+def _bounds(found: Slope) -> tuple[Array, Array]:
+    """Return between what numbers each component of a derivative is."""
     with np.errstate(invalid="ignore"):
-        return np.isfinite(found.value) & ~found.kink & (found.error <= 1e-2 * size + 1e-300)
+        size = np.maximum(np.abs(found.value), np.max(np.abs(found.value), initial=0.0))
+        known = np.isfinite(found.value) & (found.error <= 1e-2 * size + 1e-300)
+        least = np.where(known, found.value - 10 * found.error, -np.inf)
+        most = np.where(known, found.value + 10 * found.error, np.inf)
+        sides = np.minimum(found.left, found.right), np.maximum(found.left, found.right)
+        slack = 1e-3 * np.maximum(np.abs(found.left), np.abs(found.right))
+        at_kink = found.kink & np.isfinite(sides[0]) & np.isfinite(sides[1])
+    least = np.where(at_kink, sides[0] - slack, least)
+    return least, np.where(at_kink, sides[1] + slack, most)
+
+
+def _paired(weights: Array, least: Array, most: Array) -> tuple[Array, Array]:
+    """Return between what numbers sums of weighted components are, one for each row of weights."""
+    with np.errstate(invalid="ignore"):
+        ends = np.stack((weights * least, weights * most))
+    used = weights != 0
+    low, high = np.where(used, ends.min(axis=0), 0.0), np.where(used, ends.max(axis=0), 0.0)
+    return low.sum(axis=1), high.sum(axis=1)
 
 
 def _tolerance(trial: Trial) -> Tolerance:
@@ -109,13 +121,10 @@ def _precision(trial: Trial) -> float:
 
 def _results_of(trial: Trial) -> tuple[Callable[[Sequence[Any]], Any], Any]:
     """Return the source's outputs as a function of all arrays, compiled where it can be."""
-    if "outputs" not in trial.memory:
-        try:
-            compiled = trial.plain.compiled_results(trial.arrays)
-            trial.memory["outputs"] = (lambda arrays: compiled.call(arrays)[0], compiled.jaxpr)
-        except Exception:
-            trial.memory["outputs"] = (lambda arrays: trial.plain.results(arrays)[0], None)
-    return trial.memory["outputs"]
+    compiled = trial.memory["plain_results"]
+    if compiled is None:
+        return lambda arrays: trial.plain.results(arrays)[0], None
+    return lambda arrays: compiled.call(arrays)[0], compiled.jaxpr
 
 
 def _along(trial: Trial, number: int, line: Array) -> Slope:
@@ -182,9 +191,8 @@ def at_kinks(
             return False
         length = line.ravel()[component]
         ours = custom.reshape(len(custom), -1)[:, component] * length
-        sides = weights * found.left, weights * found.right
-        least, most = np.minimum(*sides).sum(axis=1), np.maximum(*sides).sum(axis=1)
-        slack = 1e-3 * np.abs(weights) @ np.maximum(np.abs(found.left), np.abs(found.right))
-        if ((ours < least - slack) | (ours > most + slack)).any():
+        least, most = _paired(weights, *_bounds(found))
+        slack = 1e-9 * (np.abs(ours) + np.abs(most - least))
+        if not ((ours >= least - slack) & (ours <= most + slack)).all():
             return False
     return True

@@ -40,6 +40,7 @@ class Ruled:
         grad_vars: the collections that are differentiated.
         backward: the backward rule, and the forward rule; where they are known.
         strips: whether `jax.custom_vjp` functions inside lose their rules, too.
+        sees_zeros: whether the rule may be told which tangents are zero.
     """
 
     function: Callable[..., Any]
@@ -53,6 +54,7 @@ class Ruled:
     grad_vars: Filter = "params"
     rules: tuple[Callable[..., Any], ...] = ()
     strips: bool = False
+    sees_zeros: bool = True
 
     @contextlib.contextmanager
     def without_rules(self) -> Iterator[None]:
@@ -103,6 +105,7 @@ def _of_vjpgen(function: Callable[..., Any], arguments: tuple[Any, ...], rule: R
         rule,
         grad_vars=rule.grad_vars,
         rules=tuple(each for each in rules if each is not None),
+        sees_zeros=rule.symbolic_zeros,
     )
 
 
@@ -121,6 +124,7 @@ def _of_jax(function: Any, arguments: tuple[Any, ...]) -> Ruled:
         rules=tuple(
             each for each in (getattr(function, part, None) for part in ("bwd", "fwd")) if each
         ),
+        sees_zeros=any(getattr(function, name, False) for name in ("symbolic_zeros", "symz")),
     )
 
 
@@ -156,6 +160,7 @@ def _of_flax(
         grad_vars=parts["grad_vars"],
         rules=(parts["backward_fn"], parts["forward_fn"]),
         strips=True,
+        sees_zeros=False,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,7 @@ from vjpgen.testing.subjects import Input
 
 Arrays = Sequence[Any]
 Results = tuple[tuple[Any, ...], list[Any]]
+_HASTY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -68,21 +69,43 @@ class Side:
         _, pull, _ = self.vjp(arrays)
         return pull(cotangents)
 
+    def step(self, arrays: Arrays, cotangents: Sequence[Any]) -> Step:
+        """Run forward and backward."""
+        outputs, pull, others = self.vjp(arrays)
+        return Step(outputs, others, pull(cotangents))
+
     def compiled(self, arrays: Arrays, cotangents: Sequence[Any]) -> Compiled:
-        """Compile `gradient`."""
-        return self._compiled(self.gradient, list(arrays), tuple(cotangents))
+        """Compile `step`."""
+        return self.compile(self.step, list(arrays), tuple(cotangents))
 
     def compiled_results(self, arrays: Arrays) -> Compiled:
         """Compile `results`."""
-        return self._compiled(self.results, list(arrays))
+        return self.compile(self.results, list(arrays))
 
-    def _compiled(self, function: Callable[..., Any], *arguments: Any) -> Compiled:
+    def compile(self, function: Callable[..., Any], *arguments: Any) -> Compiled:
+        """Compile a function of this side; without effort, since it is run a few times."""
+
         def fresh(*given: Any) -> Any:  # JAX knows traces by functions
             return function(*given)
 
         with self.context():
             traced = jax.jit(fresh).trace(*arguments)
-            return Compiled(traced.lower().compile(), traced.jaxpr)
+            options: Any = _HASTY if jax.default_backend() == "cpu" else None
+            return Compiled(traced.lower().compile(compiler_options=options), traced.jaxpr)
+
+
+class Step(NamedTuple):
+    """What forward and backward pass give.
+
+    Args:
+        outputs: the outputs that have tangents.
+        others: the other outputs, and the updates.
+        gradients: one for each array that is differentiated.
+    """
+
+    outputs: tuple[Any, ...]
+    others: list[Any]
+    gradients: list[Any]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

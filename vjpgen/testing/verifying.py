@@ -30,7 +30,6 @@ from vjpgen.testing.checks.transforms import (
     check_vmap,
 )
 from vjpgen.testing.claims import Named, resolve
-from vjpgen.testing.directions import cotangents
 from vjpgen.testing.failures import in_short
 from vjpgen.testing.report import Check, RuleReport
 from vjpgen.testing.ruled import Ruled, ruled, rules_in
@@ -264,8 +263,6 @@ def _run(trial: Trial) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...]]:
         if stopped:
             skipped.append((name, stopped))
             continue
-        if name == "structure":
-            trial.memory["cotangents"] = _cotangents(trial)
         try:
             with _reporting(trial, name):
                 check(trial)
@@ -281,13 +278,6 @@ def _run(trial: Trial) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...]]:
     return tuple(done), tuple(skipped)
 
 
-def _cotangents(trial: Trial) -> list[tuple[Any, ...]]:
-    components = sum(target.size for target in trial.targets)
-    outputs = trial.memory["results"][0]
-    settings = trial.settings
-    return cotangents(outputs, seed=settings.seed, count=settings.directions, inputs=components)
-
-
 class _FailedError(Exception):
     """A check could not go on, which has been recorded."""
 
@@ -300,7 +290,7 @@ def _reporting(trial: Trial, name: Check) -> Iterator[None]:
     except NotApplicableError:
         raise
     except TangentError as error:
-        trial.tell("structure", str(error))
+        trial.tell("precision" if name == "precision" else "structure", str(error))
         raise _FailedError from None
     except Exception as error:
         words = {

@@ -25,11 +25,21 @@ def check_effects(trial: Trial) -> None:
     functions = [*trial.ruled.rules]
     if not functions:
         functions = [trial.ruled.function]
-    first = trial.memory["cotangents"][0]
-    _, pull, _ = trial.custom.vjp(trial.arrays)
-    before = _state(functions)
-    pull(first)
-    after = _state(functions)
+    states: list[Mapping[str, Any]] = []
+
+    def run(arrays: Any, cotangents: Any) -> Any:
+        _, pull, _ = trial.custom.vjp(arrays)
+        states.append(_state(functions))
+        gradients = pull(cotangents)
+        states.append(_state(functions))
+        return gradients
+
+    arguments = list(trial.arrays), trial.memory["cotangents"][0]
+    if trial.memory["custom_compiled"] is None:
+        run(*arguments)
+    else:
+        jax.eval_shape(run, *arguments)
+    before, after = states[-2:]
     for name, value in after.items():
         if before.get(name) != value:
             grown = _is_grown(before.get(name), value)

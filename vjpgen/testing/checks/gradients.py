@@ -12,7 +12,8 @@ from vjpgen.testing import probes
 from vjpgen.testing.causes import Case, cause_of
 from vjpgen.testing.comparing import Array, Comparison, compare, host, samples, stacked
 from vjpgen.testing.report import Leaf, Relation
-from vjpgen.testing.sides import Compiled, Side, lowered
+from vjpgen.testing.rough import rough
+from vjpgen.testing.sides import Compiled
 from vjpgen.testing.texts import both, place
 from vjpgen.testing.tolerances import Tolerance, coarsest, epsilon
 from vjpgen.testing.trial import Target, Trial
@@ -58,43 +59,36 @@ def check_gradient(trial: Trial) -> None:
 
 
 def _custom(trial: Trial) -> list[Array]:
-    cotangents = trial.memory["cotangents"]
-    compiled = _compiled(trial.custom, trial, "custom_compiled")
+    directions = trial.memory["cotangents"]
+    compiled: Compiled | None = trial.memory["custom_compiled"]
     if compiled is None:
-        pull = trial.memory["pull"]
-        return stacked([pull(each) for each in cotangents])
-    return stacked([compiled.call(trial.arrays, each) for each in cotangents])
+        return stacked([trial.memory["pull"](each) for each in directions])
+    arrays = list(trial.arrays)
+    return stacked([compiled.call(arrays, each).gradients for each in directions])
 
 
 def _reference(trial: Trial) -> list[Array] | None:
     """Differentiate the source; None where JAX cannot."""
-    cotangents = trial.memory["cotangents"]
-    compiled = _compiled(trial.source, trial, "source_compiled")
-    if compiled is not None:
-        return stacked([compiled.call(trial.arrays, each) for each in cotangents])
+    directions = trial.memory["cotangents"]
+    trial.memory["source_compiled"] = None
     try:
-        _, pull, _ = trial.source.vjp(trial.arrays)
-        return stacked([pull(each) for each in cotangents])
-    except Exception as error:
-        trial.memory["no_reference"] = f"{type(error).__name__}: {first_line(error)}"
-        return None
+        compiled = trial.source.compiled(trial.arrays, directions[0])
+        trial.memory["source_compiled"] = compiled
+        arrays = list(trial.arrays)
+        return stacked([compiled.call(arrays, each).gradients for each in directions])
+    except Exception:
+        try:
+            _, pull, _ = trial.source.vjp(trial.arrays)
+            return stacked([pull(each) for each in directions])
+        except Exception as error:
+            trial.memory["no_reference"] = f"{type(error).__name__}: {first_line(error)}"
+            return None
 
 
 def first_line(error: BaseException) -> str:
     """Return the first line of what an exception says."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else ""
-
-
-def _compiled(side: Side, trial: Trial, name: str) -> Compiled | None:
-    """Compile a gradient; None where it cannot be traced with unknown values."""
-    try:
-        found = side.compiled(trial.arrays, trial.memory["cotangents"][0])
-    except Exception as error:
-        trial.memory[f"{name}_error"] = error
-        found = None
-    trial.memory[name] = found
-    return found
 
 
 # -- tolerances ------------------------------------------------------------------------------------
@@ -120,33 +114,21 @@ def _noise(
 ) -> list[float]:
     """Measure how much rounding there is in each leaf's gradient.
 
-    The gradients in single precision differ from those in double precision by the rounding errors
-    of the former; those of the latter are smaller by as much as the precision is higher.
+    The gradients in low precision differ from those in double precision by the rounding errors of
+    the former; those of the latter are smaller by as much as the precision is higher.
     """
-    arrays = [lowered(each) for each in trial.arrays]
+    low = rough(trial)
     found = [0.0] * len(trial.targets)
-    for side, full in ((trial.custom, custom), (trial.source, reference)):
-        if full is None:
+    for some, full in ((low.custom, custom), (low.reference, reference)):
+        if some is None or full is None:
             continue
-        try:
-            low = _lowered_gradients(trial, side, arrays)
-        except Exception:
-            continue  # a function that is for double precision alone
-        for number, (rough, exact) in enumerate(zip(low, full, strict=True)):
+        for number, (coarse, fine) in enumerate(zip(some, full, strict=True)):
             with np.errstate(invalid="ignore"):
-                apart = np.abs(rough - exact[: len(rough)])
-            apart = np.max(apart, where=np.isfinite(apart), initial=0.0)
-            found[number] += float(apart) * unit / epsilon(np.float32)
+                apart = np.abs(coarse - fine[: len(coarse)])
+            apart = float(np.max(apart, where=np.isfinite(apart), initial=0.0))
+            dtype = coarsest(low.jaxprs, low.dtype(trial.custom.chosen[number]))
+            found[number] += apart * min(unit / epsilon(dtype), 1.0)
     return found
-
-
-def _lowered_gradients(trial: Trial, side: Side, arrays: Sequence[Any]) -> list[Array]:
-    outputs, pull, _ = side.vjp(arrays)
-    found = []
-    for cotangents in trial.memory["cotangents"][:_NOISY]:
-        cast = [each.astype(out.dtype) for each, out in zip(cotangents, outputs, strict=True)]
-        found.append(pull(cast))
-    return stacked(found)
 
 
 # -- judging ---------------------------------------------------------------------------------------
@@ -178,7 +160,7 @@ def _judge(
         note = "autodiff of the source differs from it, finite differences agree with it"
         if probes.at_kinks(trial, number, custom, reference, tolerance):
             note = "differs from autodiff at kinks alone, where each side has another derivative"
-            return Judged("exact", comparison, tolerance, note)
+            return Judged("exact", probe.compare(custom), tolerance, note)
         if probe.compare(reference).ok:
             return Judged(relation, comparison, tolerance)
     if against.ok:

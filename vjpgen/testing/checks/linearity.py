@@ -58,14 +58,14 @@ def check_linear(trial: Trial) -> None:
             "much",
         )
     _check_outputs(trial, gradient)
-    _check_alone(trial, ones)
+    _check_alone(trial, gradient, ones)
 
 
 def _gradient(trial: Trial) -> Callable[[Sequence[Any]], Sequence[Any]]:
     compiled = trial.memory["custom_compiled"]
     if compiled is None:
         return trial.memory["pull"]
-    return lambda cotangents: compiled.call(trial.arrays, tuple(cotangents))
+    return lambda cotangents: compiled.call(list(trial.arrays), tuple(cotangents)).gradients
 
 
 def _gradients(
@@ -120,11 +120,9 @@ def _check_outputs(trial: Trial, gradient: Callable[[Sequence[Any]], Sequence[An
     if len(first) < 2 or reference is None:
         return
     for alone in range(len(first)):
-        cotangents = tuple(
-            each if n == alone else jnp.zeros_like(each) for n, each in enumerate(first)
-        )
+        cotangents = _only(first, alone)
         ours = _gradients(gradient, cotangents)
-        theirs = [host(each) for each in reference.call(trial.arrays, cotangents)]
+        theirs = [host(each) for each in reference.call(list(trial.arrays), cotangents).gradients]
         matters = [
             target
             for target, mine, other in zip(trial.targets, ours, theirs, strict=True)
@@ -141,42 +139,54 @@ def _check_outputs(trial: Trial, gradient: Callable[[Sequence[Any]], Sequence[An
             )
 
 
-def _check_alone(trial: Trial, whole: Gradients) -> None:
+def _check_alone(
+    trial: Trial, gradient: Callable[[Sequence[Any]], Sequence[Any]], whole: Gradients
+) -> None:
     """One leaf differentiated alone, or one output used alone, gives the same gradients.
 
     Then the rest is known to be zero or not to be needed, which rules with `symbolic_zeros` see.
     """
     first = trial.memory["cotangents"][0]
-    if len(trial.targets) > 1:
-        for position, target in enumerate(trial.targets[:_MOST]):
-            side = dataclasses.replace(trial.custom, chosen=trial.custom.chosen[position:][:1])
-            found = host(side.gradient(trial.arrays, first)[0])
-            _tell_alone(trial, target, found, whole[position], position, "differentiated alone")
-    if len(first) > 1:
-        for alone in range(len(first))[:_MOST]:
-            side = outputs_alone(trial.custom, alone)
-            found = side.gradient(trial.arrays, first[alone : alone + 1])
-            others = tuple(
-                each if n == alone else jnp.zeros_like(each) for n, each in enumerate(first)
-            )
-            wanted = trial.custom.gradient(trial.arrays, others)
-            for position, target in enumerate(trial.targets):
-                words = f"only output {alone} is used"
-                mine, other = host(found[position]), host(wanted[position])
-                _tell_alone(trial, target, mine, other, position, words)
+    if not trial.ruled.sees_zeros or len(trial.targets) == len(first) == 1:
+        return
+    leaves, outputs = range(len(trial.targets))[:_MOST], range(len(first))[:_MOST]
+
+    def alone(arrays: Any, cotangents: Any) -> Any:
+        places = [trial.custom.chosen[n] for n in leaves]
+        sides = [dataclasses.replace(trial.custom, chosen=(each,)) for each in places]
+        by_leaf = [side.gradient(arrays, cotangents)[0] for side in sides]
+        return by_leaf, [
+            outputs_alone(trial.custom, n).gradient(arrays, cotangents[n : n + 1]) for n in outputs
+        ]
+
+    arguments = list(trial.arrays), first
+    run = alone
+    if trial.memory["custom_compiled"] is not None:
+        run = trial.custom.compile(alone, *arguments).call
+    by_leaf, by_output = run(*arguments)
+    for position, found in zip(leaves, by_leaf, strict=True):
+        _tell_alone(trial, position, host(found), whole[position], "it is differentiated alone")
+    for output, gradients in zip(outputs, by_output, strict=True):
+        wanted = _gradients(gradient, _only(first, output))
+        for position, found in enumerate(gradients):
+            words = f"only output {output} is used"
+            _tell_alone(trial, position, host(found), wanted[position], words)
 
 
-def _tell_alone(
-    trial: Trial, target: Target, found: Array, wanted: Array, position: int, words: str
-) -> None:
+def _only(cotangents: Sequence[Any], place: int) -> tuple[Any, ...]:
+    """Return output tangents of which one is not zero."""
+    return tuple(each if n == place else jnp.zeros_like(each) for n, each in enumerate(cotangents))
+
+
+def _tell_alone(trial: Trial, position: int, found: Array, wanted: Array, words: str) -> None:
+    target = trial.targets[position]
     tolerance: Tolerance = trial.memory["tolerances"][position]
     result = compare(found[None], wanted[None], tolerance)
     if not result.ok:
         texts = both(result.found, result.expected)
         trial.tell(
             "linear",
-            f"the gradient of `{target.input.path}` is another one where "
-            f"{'it is ' if words.startswith('diff') else ''}{words}: "
+            f"the gradient of `{target.input.path}` is another one where {words}: "
             f"{texts[0]}{place(result.where[1:])} instead of {texts[1]}",
             target=target,
             found=texts[0],

@@ -9,10 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vjpgen.runtime.errors import TangentError
 from vjpgen.runtime.leaves import is_extended
 from vjpgen.testing.comparing import compare, host
+from vjpgen.testing.directions import cotangents
 from vjpgen.testing.report import Check
-from vjpgen.testing.sides import Results
+from vjpgen.testing.sides import Results, Side
 from vjpgen.testing.texts import number, place
 from vjpgen.testing.tolerances import Tolerance, coarsest, epsilon
 from vjpgen.testing.trial import NotApplicableError, Trial
@@ -22,28 +24,62 @@ _ROUNDING = 64.0
 
 def check_primal(trial: Trial) -> None:
     """The function, not differentiated, gives the source's outputs, variables and updates."""
-    wanted = trial.plain.results(trial.arrays)
+    wanted = _results(trial.plain, trial, "plain_results")
     trial.memory["results"] = wanted
-    _compare(trial, "primal", trial.custom.results(trial.arrays), wanted, "the source")
+    found = _results(trial.custom, trial, "custom_results")
+    _compare(trial, "primal", found, wanted, "the source")
     _check_variables(trial)
+
+
+def _results(side: Side, trial: Trial, name: str) -> Results:
+    """Run a function, compiled where it can be, which is faster than one operation at a time."""
+    try:
+        compiled = side.compiled_results(trial.arrays)
+    except Exception:
+        trial.memory[name] = None
+        return side.results(trial.arrays)
+    trial.memory[name] = compiled
+    return compiled.call(list(trial.arrays))
 
 
 def check_forward(trial: Trial) -> None:
     """The forward rule gives what the primal gives."""
-    outputs, pull, others = trial.custom.vjp(trial.arrays)
-    trial.memory["pull"] = pull
-    _compare(trial, "forward", (outputs, others), trial.memory["results"], "the primal")
+    outputs = trial.memory["results"][0]
     if not outputs:
         raise NotApplicableError("no output is of a floating point or complex dtype")
+    components = sum(target.size for target in trial.targets)
+    settings = trial.settings
+    trial.memory["cotangents"] = cotangents(
+        outputs, seed=settings.seed, count=settings.directions, inputs=components
+    )
+    first = trial.memory["cotangents"][0]
+    try:
+        compiled = trial.custom.compiled(trial.arrays, first)
+        step = compiled.call(list(trial.arrays), first)
+        found, trial.memory["first"] = (step.outputs, step.others), step.gradients
+        trial.memory["custom_compiled"] = compiled
+    except TangentError:
+        raise
+    except Exception as error:
+        trial.memory["custom_compiled"], trial.memory["custom_error"] = None, error
+        ours, trial.memory["pull"], others = trial.custom.vjp(trial.arrays)
+        found = ours, others
+    _compare(trial, "forward", found, trial.memory["results"], "the primal")
 
 
 def _check_variables(trial: Trial) -> None:
     """Initializing the module with its rules gives the variables that it has without."""
     if trial.subject.initialize is None:
         return
-    found = trial.subject.initialize()
+    initialize = trial.subject.initialize
+    jaxprs = [str(jax.make_jaxpr(initialize)())]
     with trial.ruled.without_rules():
-        wanted = trial.subject.initialize()
+        jaxprs.append(str(jax.make_jaxpr(initialize)()))
+    if jaxprs[0] == jaxprs[1]:
+        return
+    found = initialize()
+    with trial.ruled.without_rules():
+        wanted = initialize()
     structures = [jax.tree_util.tree_structure(each) for each in (found, wanted)]
     if structures[0] != structures[1]:
         names = [sorted(map(_path, _leaves(each))) for each in (found, wanted)]
@@ -126,11 +162,9 @@ def _compare_output(
 
 def rounding(trial: Trial, dtype: Any) -> Tolerance:
     """Return how far two runs of the same operations may be apart."""
-    if "jaxpr" not in trial.memory:
-        with trial.plain.context():
-            traced = jax.make_jaxpr(trial.plain.results)(list(trial.arrays))
-        trial.memory["jaxpr"] = traced
-    unit = _ROUNDING * epsilon(coarsest([trial.memory["jaxpr"]], dtype))
+    compiled = [trial.memory.get(name) for name in ("plain_results", "custom_results")]
+    jaxprs = [each.jaxpr for each in compiled if each is not None]
+    unit = _ROUNDING * epsilon(coarsest(jaxprs, dtype))
     return Tolerance(min(unit, 0.25), min(unit, 0.25))
 
 
@@ -144,9 +178,9 @@ def _cause(found: Any, wanted: Any, check: Check) -> str:
 
 def check_structure(trial: Trial) -> None:
     """The backward rule's tangents have the structure, shapes and dtypes of the arguments."""
-    cotangents: Sequence[Any] = trial.memory["cotangents"][0]
-    gradients = trial.memory["pull"](cotangents)
-    trial.memory["first"] = gradients
+    if "first" not in trial.memory:
+        trial.memory["first"] = trial.memory["pull"](trial.memory["cotangents"][0])
+    gradients: Sequence[Any] = trial.memory["first"]
     values = trial.custom.taken(trial.arrays)
     for target, gradient, value in zip(trial.targets, gradients, values, strict=True):
         if (gradient.shape, gradient.dtype) != (value.shape, value.dtype):

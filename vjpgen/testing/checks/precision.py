@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from vjpgen.testing.comparing import Array, Comparison, compare, stacked
-from vjpgen.testing.sides import Side
+from vjpgen.testing.comparing import Array, Comparison, compare
+from vjpgen.testing.rough import is_double, rough
 from vjpgen.testing.texts import both, place
 from vjpgen.testing.tolerances import Tolerance, coarsest
 from vjpgen.testing.trial import NotApplicableError, Trial
 
-_DIRECTIONS = 4
 _MOST_NOISE = 1 / 32  # of a leaf's largest component
 
 
@@ -23,37 +20,15 @@ def check_precision(trial: Trial) -> None:
     """In the example's own precision the gradients are right, as far as that precision goes."""
     if trial.arrays is trial.own:
         raise NotApplicableError("the source does not take arrays of double precision")
-    inexact = [each for each in trial.own if jnp.issubdtype(each.dtype, np.inexact)]
-    if all(jnp.finfo(each.dtype).bits == 64 for each in inexact):
+    if is_double(trial):
         raise NotApplicableError("the example is in double precision")
-    with jax.enable_x64(any(jnp.finfo(each.dtype).bits == 64 for each in inexact)):
-        custom, jaxpr = _gradients(trial, trial.custom)
-        try:
-            reference, other = _gradients(trial, trial.source)
-        except Exception:
-            reference, other = None, None
-    jaxprs = [each for each in (jaxpr, other) if each is not None]
+    found = rough(trial)
+    if found.error is not None:
+        raise found.error
+    assert found.custom is not None
     for position in range(len(trial.targets)):
-        theirs = None if reference is None else reference[position]
-        _check_leaf(trial, position, custom[position], theirs, jaxprs)
-
-
-def _gradients(trial: Trial, side: Side) -> tuple[list[Array], Any]:
-    outputs, pull, _ = side.vjp(trial.own)
-    directions = [
-        tuple(
-            jnp.asarray(np.asarray(each)).astype(out.dtype)
-            for each, out in zip(cotangents, outputs, strict=True)
-        )
-        for cotangents in trial.memory["cotangents"][:_DIRECTIONS]
-    ]
-    gradients = [pull(each) for each in directions]
-    with side.context():
-        try:
-            jaxpr = jax.make_jaxpr(side.gradient)(list(trial.own), directions[0])
-        except Exception:
-            jaxpr = None  # it runs on known values alone
-    return stacked(gradients), jaxpr
+        theirs = None if found.reference is None else found.reference[position]
+        _check_leaf(trial, position, found.custom[position], theirs, found.jaxprs)
 
 
 def _check_leaf(

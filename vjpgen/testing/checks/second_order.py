@@ -87,5 +87,9 @@ def _second(trial: Trial, side: Side) -> list[Any]:
         pairs = zip(gradients, weights, strict=True)
         return sum(jnp.real(jnp.sum(gradient * weight)) for gradient, weight in pairs)
 
+    arguments = values, list(trial.arrays)
+    run = jax.grad(combined)
+    if trial.memory["custom_compiled"] is not None:
+        run = side.compile(run, *arguments).call
     with side.context():
-        return jax.jit(jax.grad(combined))(values, list(trial.arrays))
+        return run(*arguments)

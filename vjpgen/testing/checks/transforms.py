@@ -14,28 +14,35 @@ from vjpgen.testing.comparing import Array, compare, host
 from vjpgen.testing.directions import eighths, generator
 from vjpgen.testing.failures import in_short
 from vjpgen.testing.report import Check
-from vjpgen.testing.sides import Side, outputs_only
+from vjpgen.testing.sides import Side, Step, outputs_only
 from vjpgen.testing.texts import both, place
+from vjpgen.testing.tolerances import tolerance_of
 from vjpgen.testing.trial import NotApplicableError, Trial
 
 _POINTS = 3
+# Eagerly, each operation is compiled on its own.
+_MOST_OPERATIONS = 60
 Gradients = list[Any]
-Function = Callable[[Sequence[Any], Sequence[Any], Sequence[Any]], Gradients]
+Steps = Sequence[tuple[Sequence[Any], Gradients]]  # outputs and gradients
+Function = Callable[[Sequence[Any], Sequence[Any], Sequence[Any]], Steps]
 
 
 def check_jit(trial: Trial) -> None:
-    """Compiled, the gradient is the same."""
+    """Compiled, the gradient is what it is one operation at a time."""
     compiled = trial.memory["custom_compiled"]
     if compiled is None:
-        error = trial.memory["custom_compiled_error"]
+        error = trial.memory["custom_error"]
         if trial.memory["source_compiled"] is None:
             raise NotApplicableError(f"the source cannot be compiled ({in_short(error)})")
         trial.tell("jit", f"the rule cannot be compiled: {in_short(error)}")
         return
-    first = trial.memory["cotangents"][0]
-    compare_all(
-        trial, "jit", compiled.call(trial.arrays, first), trial.memory["first"], "`jax.jit`"
-    )
+    count = len(compiled.jaxpr.eqns)
+    if count > _MOST_OPERATIONS:
+        raise NotApplicableError(
+            f"it was compiled all along; its {count} operations are too many to be run one by one"
+        )
+    found = trial.custom.gradient(trial.arrays, trial.memory["cotangents"][0])
+    compare_all(trial, "jit", trial.memory["first"], found, "`jax.jit`")
 
 
 def check_vmap(trial: Trial) -> None:
@@ -52,35 +59,74 @@ def check_checkpoint(trial: Trial) -> None:
     """Under `jax.checkpoint` the gradient is the same."""
     first = trial.memory["cotangents"][0]
 
-    def gradient(side: Side) -> Gradients:
+    _needs_trace(trial)
+
+    def steps(side: Side) -> Steps:
         function = outputs_only(side)
 
-        def run(arrays: Any, cotangents: Any) -> Gradients:
+        def run(arrays: Any, cotangents: Any) -> Steps:
             inner = jax.checkpoint(lambda *values: function(arrays, values))
-            _, pull = jax.vjp(inner, *side.taken(arrays))
-            return list(pull(cotangents))
+            outputs, pull = jax.vjp(inner, *side.taken(arrays))
+            return [(outputs, list(pull(cotangents)))]
 
-        with side.context():
-            return jax.jit(run)(list(trial.arrays), first)
+        arguments = list(trial.arrays), first
+        return side.compile(run, *arguments).call(*arguments)
 
-    found = _tried(trial, "checkpoint", gradient)
-    compare_all(trial, "checkpoint", found, trial.memory["first"], "`jax.checkpoint`")
+    [(outputs, gradients)] = _tried(trial, "checkpoint", steps)
+    wanted = trial.memory["custom_compiled"].call(list(trial.arrays), first)
+    if _same_outputs(trial, "checkpoint", outputs, wanted.outputs, "`jax.checkpoint`"):
+        compare_all(trial, "checkpoint", gradients, wanted.gradients, "`jax.checkpoint`")
 
 
 def _check_mapped(trial: Trial, check: Check, transform: Callable[[Side], Function]) -> None:
     _needs_trace(trial)
     batches, cotangents, wanted = _points(trial)
 
-    def gradients(side: Side) -> tuple[Gradients, Gradients]:
-        with side.context():
-            run = jax.jit(transform(side))
-            return run(list(trial.arrays), batches, cotangents)
+    def steps(side: Side) -> Steps:
+        arguments = list(trial.arrays), batches, cotangents
+        return side.compile(transform(side), *arguments).call(*arguments)
 
-    inside, outside = _tried(trial, check, gradients)
-    for number in range(_POINTS):
-        for words, found in (("", inside), (" of the function, differentiated,", outside)):
-            slices = [each[number] for each in found]
-            compare_all(trial, check, slices, wanted[number], f"`jax.{_NAMES[check]}`{words}")
+    found = _tried(trial, check, steps)
+    name = f"`jax.{_NAMES[check]}`"
+    for words, (outputs, gradients) in zip((name, f"a gradient of {name}"), found, strict=True):
+        for number, step in enumerate(wanted):
+            ours = [each[number] for each in outputs]
+            if _same_outputs(trial, check, ours, step.outputs, words):
+                slices = [each[number] for each in gradients]
+                compare_all(trial, check, slices, step.gradients, words)
+
+
+def _same_outputs(
+    trial: Trial, check: Check, found: Sequence[Any], wanted: Sequence[Any], words: str
+) -> bool:
+    """Compare outputs; where they differ, gradients need not be compared."""
+    dtype = trial.memory["computed_in"]
+    tolerance = tolerance_of(dtype)
+    for position, (ours, theirs) in enumerate(zip(found, wanted, strict=True)):
+        result = compare(host(ours)[None], host(theirs)[None], tolerance)
+        if result.ok:
+            continue
+        texts = both(result.found, result.expected)
+        draws = any(map(_is_key, trial.arrays))
+        message = (
+            f"output {position} is another one under {words}: {texts[0]}{place(result.where[1:])} "
+            f"instead of {texts[1]}"
+        )
+        if not any(each.message == message for each in trial.findings):
+            trial.tell(
+                check,
+                message,
+                "warning" if draws else "error",
+                found=texts[0],
+                expected=texts[1],
+                cause="other random numbers are drawn there" if draws else _CAUSES.get(check, ""),
+            )
+        return False
+    return True
+
+
+def _is_key(value: Any) -> bool:
+    return jnp.issubdtype(value.dtype, jax.dtypes.prng_key) or value.dtype == np.uint32
 
 
 def _needs_trace(trial: Trial) -> None:
@@ -88,13 +134,13 @@ def _needs_trace(trial: Trial) -> None:
         raise NotApplicableError("the rule cannot be compiled")
 
 
-def _tried(trial: Trial, check: Check, gradient: Callable[[Side], Any]) -> Any:
+def _tried(trial: Trial, check: Check, steps: Callable[[Side], Steps]) -> Steps:
     """Differentiate the function with its rule; where that fails, see whether the source does."""
     try:
-        return gradient(trial.custom)
+        return steps(trial.custom)
     except Exception as error:
         try:
-            gradient(trial.source)
+            steps(trial.source)
         except Exception:
             raise NotApplicableError(
                 f"the source cannot be transformed by it either ({in_short(error)})"
@@ -105,15 +151,16 @@ def _tried(trial: Trial, check: Check, gradient: Callable[[Side], Any]) -> Any:
 def _vmapped(side: Side) -> Function:
     function = outputs_only(side)
 
-    def run(arrays: Any, batches: Any, cotangents: Any) -> Any:
-        def one(values: Any, weights: Any) -> Gradients:
-            return side.gradient(side.put(arrays, values), weights)
+    def run(arrays: Any, batches: Any, cotangents: Any) -> Steps:
+        def one(values: Any, weights: Any) -> tuple[Any, Any]:
+            outputs, pull, _ = side.vjp(side.put(arrays, values))
+            return outputs, pull(weights)
 
         def every(*values: Any) -> Any:
             return jax.vmap(lambda *point: function(arrays, point))(*values)
 
-        _, pull = jax.vjp(every, *batches)
-        return jax.vmap(one)(list(batches), cotangents), list(pull(cotangents))
+        outputs, pull = jax.vjp(every, *batches)
+        return [jax.vmap(one)(list(batches), cotangents), (outputs, list(pull(cotangents)))]
 
     return run
 
@@ -121,38 +168,39 @@ def _vmapped(side: Side) -> Function:
 def _scanned(side: Side) -> Function:
     function = outputs_only(side)
 
-    def run(arrays: Any, batches: Any, cotangents: Any) -> Any:
-        def one(carry: Any, both_: Any) -> Any:
-            values, weights = both_
-            return carry, side.gradient(side.put(arrays, values), weights)
+    def run(arrays: Any, batches: Any, cotangents: Any) -> Steps:
+        def one(carry: Any, point: Any) -> Any:
+            values, weights = point
+            outputs, pull, _ = side.vjp(side.put(arrays, values))
+            return carry, (outputs, pull(weights))
 
         def every(*values: Any) -> Any:
             return jax.lax.scan(
                 lambda carry, point: (carry, function(arrays, point)), None, tuple(values)
             )[1]
 
-        _, pull = jax.vjp(every, *batches)
+        outputs, pull = jax.vjp(every, *batches)
         _, inside = jax.lax.scan(one, None, (list(batches), cotangents))
-        return inside, list(pull(cotangents))
+        return [inside, (outputs, list(pull(cotangents)))]
 
     return run
 
 
-def _points(trial: Trial) -> tuple[list[Any], tuple[Any, ...], list[Gradients]]:
+def _points(trial: Trial) -> tuple[list[Any], tuple[Any, ...], list[Step]]:
     """Return several points near the example's, cotangents, and the gradients by a loop."""
     if "points" not in trial.memory:
         trial.memory["points"] = _made_points(trial)
     return trial.memory["points"]
 
 
-def _made_points(trial: Trial) -> tuple[list[Any], tuple[Any, ...], list[Gradients]]:
+def _made_points(trial: Trial) -> tuple[list[Any], tuple[Any, ...], list[Step]]:
     values = trial.custom.taken(trial.arrays)
     if any(is_extended(value) for value in values):
         raise NotApplicableError("a leaf is of an extended dtype")
     points = [values]
     for number in range(1, _POINTS):
         moved = nearby(trial, number)
-        outputs = trial.plain.results(trial.custom.put(trial.arrays, moved))[0]
+        outputs = _outputs(trial, trial.custom.put(trial.arrays, moved))
         points.append(moved if all(np.isfinite(host(each)).all() for each in outputs) else values)
     weights = trial.memory["cotangents"][:_POINTS]
     weights = [weights[number % len(weights)] for number in range(_POINTS)]
@@ -164,6 +212,11 @@ def _made_points(trial: Trial) -> tuple[list[Any], tuple[Any, ...], list[Gradien
     batches = [jnp.stack(each) for each in zip(*points, strict=True)]
     cotangents = tuple(jnp.stack(each) for each in zip(*weights, strict=True))
     return batches, cotangents, wanted
+
+
+def _outputs(trial: Trial, arrays: Sequence[Any]) -> Sequence[Any]:
+    compiled = trial.memory["plain_results"]
+    return (trial.plain.results(arrays) if compiled is None else compiled.call(list(arrays)))[0]
 
 
 def nearby(trial: Trial, number: int) -> list[Any]:

@@ -1,0 +1,93 @@
+"""Gradients in the example's own precision: what they are worth there, and how noisy they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vjpgen.testing.comparing import Array, stacked
+from vjpgen.testing.sides import Side, lowered
+from vjpgen.testing.trial import Trial
+
+DIRECTIONS = 4
+
+
+@dataclass(frozen=True, eq=False)
+class Rough:
+    """Gradients in low precision along the first output directions.
+
+    Args:
+        arrays: the arrays.
+        custom: the rule's gradients; None where they could not be computed.
+        reference: those of the source.
+        jaxprs: what was computed.
+        error: what the rule raised.
+    """
+
+    arrays: Sequence[Any]
+    custom: list[Array] | None
+    reference: list[Array] | None
+    jaxprs: Sequence[Any]
+    error: Exception | None
+
+    def dtype(self, position: int) -> Any:
+        """Return the dtype of an array."""
+        return self.arrays[position].dtype
+
+
+def rough(trial: Trial) -> Rough:
+    """Compute gradients in the example's own precision, once; in single where that is double."""
+    if "rough" not in trial.memory:
+        is_double = any(map(_is_double, trial.own))
+        arrays = [lowered(each) if is_double else each for each in trial.own]
+        with jax.enable_x64(False):
+            trial.memory["rough"] = _rough(trial, arrays)
+    return trial.memory["rough"]
+
+
+def is_double(trial: Trial) -> bool:
+    """Tell whether the example itself is in double precision."""
+    return any(map(_is_double, trial.own))
+
+
+def _is_double(value: Any) -> bool:
+    return jnp.issubdtype(value.dtype, np.inexact) and jnp.finfo(value.dtype).bits == 64
+
+
+def _rough(trial: Trial, arrays: Sequence[Any]) -> Rough:
+    found: list[list[Array] | None] = []
+    jaxprs: list[Any] = []
+    error: Exception | None = None
+    for side in (trial.custom, trial.source):
+        try:
+            gradients, jaxpr = _gradients(trial, side, arrays)
+            found.append(gradients)
+            jaxprs += [] if jaxpr is None else [jaxpr]
+        except Exception as caught:
+            error = caught if side is trial.custom else error
+            found.append(None)
+    return Rough(arrays, found[0], found[1], jaxprs, error)
+
+
+def _gradients(trial: Trial, side: Side, arrays: Sequence[Any]) -> tuple[list[Array], Any]:
+    with side.context():
+        kinds = jax.eval_shape(lambda values: side.results(values)[0], list(arrays))
+    directions = [
+        tuple(
+            jnp.asarray(np.asarray(each).astype(out.dtype))
+            for each, out in zip(cotangents, kinds, strict=True)
+        )
+        for cotangents in trial.memory["cotangents"][:DIRECTIONS]
+    ]
+    known = trial.memory["custom_compiled" if side is trial.custom else "source_compiled"]
+    if known is not None:
+        compiled = side.compiled(arrays, directions[0])
+        steps = [compiled.call(list(arrays), each) for each in directions]
+        return stacked([step.gradients for step in steps]), compiled.jaxpr
+    _, pull, _ = side.vjp(arrays)
+    return stacked([pull(each) for each in directions]), None
