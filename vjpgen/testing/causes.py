@@ -126,7 +126,7 @@ def _factor_text(factor: complex, sizes: Mapping[int, str]) -> str:
 
 
 def _number(value: float) -> str:
-    return f"{value:.6g}"
+    return next((text for digits in (6, 9) if (text := f"{value:.{digits}g}") != "1"), "1")
 
 
 def _conjugate(case: Case) -> str:

@@ -64,7 +64,8 @@ def compare(custom: Array, reference: Array, tolerance: Tolerance) -> Comparison
     bad = difference > allowed
     with np.errstate(divide="ignore", invalid="ignore"):
         excess = np.where(difference == 0, 0.0, difference / allowed)
-    where = tuple(int(i) for i in np.unravel_index(np.argmax(excess), excess.shape))
+    worst = np.where(bad, difference, -1.0) if bad.any() else excess
+    where = tuple(int(i) for i in np.unravel_index(np.argmax(worst), worst.shape))
     scale = largest or float(np.max(np.abs(custom), where=np.isfinite(custom), initial=0.0)) or 1.0
     return Comparison(
         not bad.any(),

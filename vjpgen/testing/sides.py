@@ -16,7 +16,11 @@ from vjpgen.testing.subjects import Input
 
 Arrays = Sequence[Any]
 Results = tuple[tuple[Any, ...], list[Any]]
-_HASTY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+_HASTY = {
+    "xla_backend_optimization_level": 0,
+    "xla_llvm_disable_expensive_passes": True,
+    "xla_allow_excess_precision": False,
+}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

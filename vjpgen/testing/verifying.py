@@ -44,12 +44,12 @@ _CHECKS: tuple[tuple[Check, Callable[[Trial], None]], ...] = (
     ("structure", check_structure),
     ("gradient", check_gradient),
     ("linear", check_linear),
+    ("repeat", check_repeat),
     ("jit", check_jit),
     ("vmap", check_vmap),
     ("scan", check_scan),
     ("checkpoint", check_checkpoint),
     ("order2", check_order2),
-    ("repeat", check_repeat),
     ("leak", check_leak),
     ("effects", check_effects),
     ("precision", check_precision),
@@ -57,6 +57,8 @@ _CHECKS: tuple[tuple[Check, Callable[[Trial], None]], ...] = (
 )
 # Without these nothing else can be checked.
 _NEEDED = frozenset({"primal", "forward", "structure", "gradient"})
+# These compare one run with another.
+_COMPARING = frozenset({"jit", "vmap", "scan", "checkpoint", "order2", "precision"})
 
 
 @dataclass(frozen=True)
@@ -260,8 +262,9 @@ def _run(trial: Trial) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...]]:
     skipped: list[tuple[str, str]] = []
     stopped = ""
     for name, check in _CHECKS:
-        if stopped:
-            skipped.append((name, stopped))
+        reason = stopped or _spoilt(trial, name)
+        if reason:
+            skipped.append((name, reason))
             continue
         try:
             with _reporting(trial, name):
@@ -276,6 +279,13 @@ def _run(trial: Trial) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...]]:
             if name in _NEEDED:
                 stopped = f"the check `{name}` failed"
     return tuple(done), tuple(skipped)
+
+
+def _spoilt(trial: Trial, name: Check) -> str:
+    """Say why a check would find again, in other words, what another one has found."""
+    if name in _COMPARING and trial.has_errors(["repeat"]):
+        return "the rule does not do the same whenever it is run"
+    return ""
 
 
 class _FailedError(Exception):

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from vjpgen.testing.comparing import Array, Comparison, compare
+from vjpgen.testing.causes import Case, cause_of
+from vjpgen.testing.comparing import Array, Comparison, compare, host
 from vjpgen.testing.rough import is_double, rough
 from vjpgen.testing.texts import both, place
 from vjpgen.testing.tolerances import Tolerance, coarsest
@@ -61,7 +62,7 @@ def _check_leaf(
         target=target,
         found=texts[0],
         expected=texts[1],
-        cause="overflow or underflow, cancellation, or a sum in too narrow a dtype",
+        cause=_cause(trial, position, custom, full),
     )
 
 
@@ -82,3 +83,12 @@ def _closest(
     tolerance = trial.tolerance(dtype, min(noise, _MOST_NOISE * largest))
     results = [compare(custom, each, tolerance) for each in against]
     return next((each for each in results if each.ok), results[0])
+
+
+def _cause(trial: Trial, position: int, custom: Array, full: Array) -> str:
+    found = ""
+    if np.isfinite(custom).all():
+        coarse = Tolerance(1e-2, 1e-2)
+        value = host(trial.taken_value(position))
+        found = cause_of(Case(custom, full, coarse, value, {}, {}))
+    return found or "overflow or underflow, cancellation, or a sum in too narrow a dtype"
