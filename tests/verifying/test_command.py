@@ -51,6 +51,14 @@ def test_errors_of_the_source_fail_its_rules(folder: Folder, run: Run):  # noqa:
     assert "did you mean `scale_bwd`" in found.stderr
 
 
+def test_a_page(folder: Folder, run: Run):  # noqa: F811
+    folder.write("model.py", BAD)
+    found = run("verify", "--html", "page.html")
+    assert found.exit_code == 1
+    assert found.stderr.splitlines()[-2:] == ["1 rule: 1 error", "Wrote page.html"]
+    assert "model.py has errors" in folder.read("page.html")
+
+
 def test_reports_that_cannot_be_written(folder: Folder, run: Run):  # noqa: F811
     folder.write("model.py", BAD)
     with pytest.raises(FileNotFoundError, match="page"):

@@ -142,3 +142,10 @@ def test_a_nested_rule_is_tested_through_the_function_around(
     (report,) = verify(RULES + NESTED.format(bwd=bwd, claim=claim)).values()
     assert (report.name, report.status) == ("outer.<locals>.inner", status)
     assert report.filename == "model_to_verify.py"
+
+
+def test_a_primal_that_is_not_the_sources_fails(verify: Verify, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("vjpgen.verifying.work.is_faithful", lambda *codes: False)
+    (report,) = verify(RULES + rule("f", example="example", exact="x")).values()
+    assert report.status == "failed"
+    assert [each.check for each in report.errors] == ["primal"]

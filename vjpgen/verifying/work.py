@@ -7,11 +7,12 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from types import ModuleType
+from types import CodeType, ModuleType
 
 import jax
 
 from vjpgen.importing.errors import CompileError
+from vjpgen.importing.loader import code_of
 from vjpgen.importing.loading import Source, find, hooked, load
 from vjpgen.importing.settings import Settings
 from vjpgen.testing.examples import Arguments, ExampleError, NoExampleError, argument_sets
@@ -19,6 +20,7 @@ from vjpgen.testing.failures import described
 from vjpgen.testing.finding import Found, NotFoundError, find_rule
 from vjpgen.testing.report import Finding, RuleReport, Status
 from vjpgen.testing.verifying import Place, verify
+from vjpgen.verifying.fidelity import is_faithful
 from vjpgen.verifying.nested import claims_of, with_claims
 from vjpgen.verifying.requests import Request, problem
 from vjpgen.verifying.sets import merged
@@ -44,6 +46,7 @@ class Worker:
 
     def __init__(self) -> None:
         self._modules: dict[str, ModuleType | _SettledError] = {}
+        self._codes: dict[str, tuple[CodeType, CodeType]] = {}
         self._has_x64 = bool(jax.config.read(_X64))
 
     def load(self, request: Request) -> RuleReport | None:
@@ -81,7 +84,28 @@ class Worker:
             found = find_rule(module, name, request.keys)
             sets = argument_sets(found.example, jax.random.key(seed))
         with _said_of(f"`{found.called}` failed on {found.given}"):
-            return merged([_on(found, arguments, request) for arguments in sets])
+            report = merged([_on(found, arguments, request) for arguments in sets])
+        return report if self._is_faithful(request) else _unfaithful(report)
+
+    def _is_faithful(self, request: Request) -> bool:
+        """Whether the function that was verified is the source's own, but for its rule."""
+        if request.path not in self._codes:
+            with open(request.path, "rb") as file:
+                data = file.read()
+            _, settings = _source(request)
+            source = compile(data, request.path, "exec", dont_inherit=True)
+            generated = code_of(request.path, data, settings, named=True)
+            self._codes[request.path] = source, generated
+        return is_faithful(*self._codes[request.path], request.name)
+
+
+def _unfaithful(report: RuleReport) -> RuleReport:
+    message = (
+        f"in the generated module the code of `{report.name}` is not that of the source: this is "
+        "an error of vjpgen's, please report it"
+    )
+    findings = (problem(message, "primal"), *report.findings)
+    return replace(report, status="failed", findings=findings)
 
 
 def _on(found: Found, arguments: Arguments, request: Request) -> RuleReport:
