@@ -1,6 +1,7 @@
 """Claims of a rule that is nested in a function, tested on that function.
 
-Its slots are not those of the function around it, which alone can be called. What a claim about
+This is for a nested function that cannot be called by itself. Its slots are not those of the
+function around it, which alone can be called then. What a claim about
 all of its slots means for that one can be told: where each is the true gradient, so is each of the
 function around; where they differ on purpose, some gradient must.
 """
@@ -22,13 +23,14 @@ def claims_of(keys: Mapping[str, str]) -> Mapping[str, Any]:
     return {"exact": True} if _is_true(keys.get("exact", "")) else {}
 
 
-def with_claims(report: RuleReport, keys: Mapping[str, str], called: str) -> RuleReport:
+def with_claims(report: RuleReport, keys: Mapping[str, str], called: str, why: str) -> RuleReport:
     """Add to a report what is to be said of claims that the function around cannot show.
 
     Args:
         report: what the checks of the function around found.
         keys: the keys of the nested rule's annotation.
         called: the name of the function around.
+        why: why the nested one cannot be called by itself.
     """
     findings = list(report.findings)
     if _is_true(keys.get("surrogate", "")) and report.leaves:
@@ -44,7 +46,8 @@ def with_claims(report: RuleReport, keys: Mapping[str, str], called: str) -> Rul
         if named:
             message = (
                 f"not tested: {', '.join(f'`{key}={keys[key]}`' for key in named)}; the slots of "
-                f"a nested function cannot be told apart in `{called}`, which the example is for"
+                f"a nested function cannot be told apart in `{called}`, which was tested instead: "
+                f"{why}"
             )
             findings.append(Finding("claim", "warning", message))
     failed = any(each.severity == "error" for each in findings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 import traceback
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from vjpgen.importing.settings import Settings
 from vjpgen.testing.examples import Arguments, ExampleError, NoExampleError, argument_sets
 from vjpgen.testing.failures import described
 from vjpgen.testing.finding import Found, NotFoundError, find_rule
+from vjpgen.testing.nested import NotAloneError, alone
 from vjpgen.testing.report import Finding, RuleReport, Status
 from vjpgen.testing.verifying import Place, verify
 from vjpgen.verifying.fidelity import is_faithful
@@ -110,17 +112,23 @@ def _unfaithful(report: RuleReport) -> RuleReport:
 
 def _on(found: Found, arguments: Arguments, request: Request) -> RuleReport:
     """Verify a rule on one set of arguments."""
-    is_nested = found.rule is None
-    report = verify(
-        found.function,
-        arguments,
-        claims=claims_of(request.keys) if is_nested else None,
-        grad_vars=found.grad_vars,
+    verified = functools.partial(
+        verify,
         place=Place(request.name, request.filename, request.row, request.column),
         seed=request.manner.seed,
         directions=request.manner.directions,
     )
-    return with_claims(report, request.keys, found.called) if is_nested else report
+    if found.rule is not None:
+        return verified(found.function, arguments)
+    grad_vars = found.grad_vars
+    try:
+        nested = alone(found.function, arguments, request.name, grad_vars)
+        return verified(nested.function, nested.arguments, claims=nested.claims)
+    except NotAloneError as error:
+        why = str(error)
+    claims = claims_of(request.keys)
+    report = verified(found.function, arguments, claims=claims, grad_vars=grad_vars)
+    return with_claims(report, request.keys, found.called, why)
 
 
 def _source(request: Request) -> tuple[Source, Settings]:

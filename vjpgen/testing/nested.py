@@ -1,0 +1,244 @@
+"""A function that is nested in another, as a function of its own arguments.
+
+Its rule is about those, which there are only while the function around it runs. So each call runs
+that one anew, on its example, up to where it first calls the nested function, and puts other
+arguments in the place of its own. What the nested function captures, draws and defines is then
+what it is there.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import flax.linen as nn
+import jax
+from flax.core.scope import Filter, Scope, in_filter
+from jax.core import Tracer
+
+from vjpgen import runtime
+from vjpgen.runtime.rule import RULE, Rule
+from vjpgen.testing.examples import Arguments, NoExampleError
+from vjpgen.testing.sides import raised
+from vjpgen.testing.subjects import Subject, bind
+
+Function = Callable[..., Any]
+Called = Callable[[Function, Rule, inspect.BoundArguments], Any]
+
+
+class NotAloneError(Exception):
+    """A nested function cannot be called by itself; the text says why."""
+
+
+class _OutputError(BaseException):
+    """Carries an output past what the function around would do with it."""
+
+    def __init__(self, output: Any) -> None:
+        super().__init__()
+        self.output = output
+
+
+@dataclass(frozen=True, eq=False)
+class Nested:
+    """A nested function by itself.
+
+    Args:
+        function: takes what it is called with, one argument for each slot; for a module its
+            variables that are differentiated, as `{"params": {...}}`.
+        arguments: what it is called with on the example of the function around.
+        claims: those of its rule; of a module's collections with the module's slot before them.
+    """
+
+    function: Function
+    arguments: Arguments
+    claims: Mapping[str, Any]
+
+
+def alone(function: Function, arguments: Arguments, name: str, grad_vars: Filter) -> Nested:
+    """Take a nested function out of the function around it.
+
+    Args:
+        function: the function around.
+        arguments: its arguments.
+        name: the qualified name of the nested function.
+        grad_vars: the collections that are differentiated, by the nested function's rule.
+
+    Raises:
+        NoExampleError: the function is not called on the example.
+        NotAloneError: it is called while JAX traces, or takes modules that have no place in the
+            variables of the function around.
+    """
+    subject = bind(function, arguments, grad_vars=True)
+    with jax.enable_x64(True):
+        values = [raised(each.value) for each in subject.inputs]
+        rule, bound = _first_call(function, subject, values, name)
+    slots = {
+        slot: _Slot.of(value, subject, grad_vars)
+        for slot, value in bound.arguments.items()
+        if slot not in _nondiff(rule, bound)
+    }
+
+    def run(*given: Any) -> Any:
+        """Run the function around with other variables; put the arguments in their place."""
+        arrays = list(values)
+        for slot, value in zip(slots.values(), given, strict=True):
+            slot.write(value, arrays)
+
+        def called(inner: Function, rule: Rule, bound: inspect.BoundArguments) -> Any:
+            for (key, slot), value in zip(slots.items(), given, strict=True):
+                bound.arguments[key] = slot.put(bound.arguments[key], value)
+            raise _OutputError(inner(*bound.args, **bound.kwargs))
+
+        try:
+            with _watched(name, called):
+                subject.call(arrays)
+        except _OutputError as found:
+            return found.output
+        raise NotAloneError(f"`{function.__qualname__}` does not call it each time")
+
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    run.__signature__ = inspect.Signature([inspect.Parameter(slot, kind) for slot in slots])  # pyright: ignore
+    run.__qualname__ = name
+    with jax.enable_x64(True):
+        own = tuple(slot.read(values, bound.arguments[key]) for key, slot in slots.items())
+    return Nested(run, own, _claims(rule, slots))
+
+
+def _first_call(
+    function: Function, subject: Subject, values: Sequence[Any], name: str
+) -> tuple[Rule, inspect.BoundArguments]:
+    """Run a function; return what it first calls the nested one with."""
+
+    def called(inner: Function, rule: Rule, bound: inspect.BoundArguments) -> Any:
+        raise _OutputError((rule, bound))
+
+    try:
+        with _watched(name, called):
+            subject.call(values)
+    except _OutputError as found:
+        rule, bound = found.output
+    else:
+        raise NoExampleError(
+            f"`{function.__qualname__}` does not call `{name}` on its example; write one on which "
+            "it does"
+        )
+    if any(isinstance(x, Tracer) for x in jax.tree_util.tree_leaves(bound.arguments)):
+        raise NotAloneError(
+            f"`{function.__qualname__}` calls it while JAX traces, as under `jit` or `scan`"
+        )
+    return rule, bound
+
+
+@contextmanager
+def _watched(name: str, called: Called) -> Iterator[None]:
+    """Tell of the first call of a function of a name that gets its rule meanwhile."""
+    interface = getattr(runtime, f"interface_{runtime.INTERFACE}")
+    lift = interface.lift
+    seen: list[bool] = []
+
+    @functools.wraps(lift)
+    def watching(*args: Any, **kwargs: Any) -> Any:
+        function = lift(*args, **kwargs)
+        rule: Rule | None = getattr(function, RULE, None)
+        if rule is None or rule.name != name:
+            return function
+
+        @functools.wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if seen:  # later calls, those of its own rules among them
+                return function(*args, **kwargs)
+            seen.append(True)
+            return called(function, rule, inspect.signature(function).bind(*args, **kwargs))
+
+        return call
+
+    interface.lift = watching
+    try:
+        yield
+    finally:
+        interface.lift = lift
+
+
+def _nondiff(rule: Rule, bound: inspect.BoundArguments) -> set[str]:
+    """Name the arguments without a slot, which stay as they are."""
+    slots, _ = rule.bind(bound.args, bound.kwargs)
+    return {name.partition("[")[0] for name, _, nondiff in rule.arguments(slots) if nondiff}
+
+
+# -- arguments -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class _Slot:
+    """One argument: a tree without modules, or a module.
+
+    Args:
+        places: for a module, where its variables lie among the inputs of the function around,
+            by the parts of their paths below the module's own.
+    """
+
+    places: Mapping[tuple[str, ...], int] | None
+
+    @classmethod
+    def of(cls, value: Any, subject: Subject, grad_vars: Filter) -> _Slot:
+        """Find out what an argument is."""
+        leaves = jax.tree_util.tree_leaves(value)
+        if not any(isinstance(leaf, nn.Module) for leaf in leaves):
+            return cls(None)
+        if len(leaves) > 1 or not isinstance(value.scope, Scope):
+            raise NotAloneError("it takes modules in a tree, or one that is bound to nothing")
+        return cls(_places(value.scope, subject, grad_vars))
+
+    def read(self, values: Sequence[Any], value: Any) -> Any:
+        """Return what the slot is given on the example."""
+        if self.places is None:
+            return value
+        tree: dict[str, Any] = {}
+        for path, place in self.places.items():
+            below = tree
+            for part in path[:-1]:
+                below = below.setdefault(part, {})
+            below[path[-1]] = values[place]
+        return tree
+
+    def write(self, given: Any, values: list[Any]) -> None:
+        """Put a module's variables in their places."""
+        for path, place in (self.places or {}).items():
+            values[place] = functools.reduce(lambda tree, part: tree[part], path, given)
+
+    def put(self, value: Any, given: Any) -> Any:
+        """Return what the function is called with: a module as it is, or what is given."""
+        return value if self.places is not None else given
+
+
+def _places(scope: Scope, subject: Subject, grad_vars: Filter) -> dict[tuple[str, ...], int]:
+    found: dict[tuple[str, ...], int] = {}
+    names = {each.name: place for place, each in enumerate(subject.inputs)}
+    for collection, variables in scope.variables().items():
+        if not in_filter(grad_vars, collection):
+            continue
+        for path, _ in jax.tree_util.tree_flatten_with_path(variables)[0]:
+            below = tuple(str(getattr(part, "key", part)) for part in path)
+            name = ".".join((collection, *scope.path, *below))
+            if name not in names:
+                raise NotAloneError(f"its variable `{name}` is none of the function around")
+            found[collection, *below] = names[name]
+    return found
+
+
+def _claims(rule: Rule, slots: Mapping[str, _Slot]) -> dict[str, Any]:
+    """Return the claims of a rule, of collections with their module's slot before them."""
+    module = next((name for name, slot in slots.items() if slot.places is not None), "")
+
+    def of_slot(name: str) -> str:
+        is_slot = name.partition(".")[0].partition("[")[0] in slots
+        return name if is_slot or not module else f"{module}.{name}"
+
+    return {
+        kind: names if isinstance(names, bool) else tuple(of_slot(name) for name in names)
+        for kind, names in rule.claims.items()
+    }
