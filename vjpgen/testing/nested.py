@@ -17,6 +17,8 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
+import numpy as np
 from flax.core.scope import Filter, Scope, in_filter
 from jax.core import Tracer
 
@@ -73,9 +75,10 @@ def alone(function: Function, arguments: Arguments, name: str, grad_vars: Filter
             variables of the function around.
     """
     subject = bind(function, arguments, grad_vars=True)
+    values = [each.value for each in subject.inputs]
     with jax.enable_x64(True):
-        values = [raised(each.value) for each in subject.inputs]
-        rule, bound = _first_call(function, subject, values, name)
+        wide = [raised(value) for value in values]
+    rule, bound = _first_call(function, subject, values, name)
     slots = {
         slot: _Slot.of(value, subject, grad_vars)
         for slot, value in bound.arguments.items()
@@ -84,7 +87,7 @@ def alone(function: Function, arguments: Arguments, name: str, grad_vars: Filter
 
     def run(*given: Any) -> Any:
         """Run the function around with other variables; put the arguments in their place."""
-        arrays = list(values)
+        arrays = list(wide if _is_wide(given) else values)
         for slot, value in zip(slots.values(), given, strict=True):
             slot.write(value, arrays)
 
@@ -103,8 +106,7 @@ def alone(function: Function, arguments: Arguments, name: str, grad_vars: Filter
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     run.__signature__ = inspect.Signature([inspect.Parameter(slot, kind) for slot in slots])  # pyright: ignore
     run.__qualname__ = name
-    with jax.enable_x64(True):
-        own = tuple(slot.read(values, bound.arguments[key]) for key, slot in slots.items())
+    own = tuple(slot.read(values, bound.arguments[key]) for key, slot in slots.items())
     return Nested(run, own, _claims(rule, slots))
 
 
@@ -161,6 +163,15 @@ def _watched(name: str, called: Called) -> Iterator[None]:
         yield
     finally:
         interface.lift = lift
+
+
+def _is_wide(given: Any) -> bool:
+    """Tell whether arguments are in double precision: so is all around them then."""
+    return any(
+        jnp.result_type(leaf) in (jnp.float64, jnp.complex128)
+        for leaf in jax.tree_util.tree_leaves(given)
+        if isinstance(leaf, (jax.Array, np.ndarray))
+    )
 
 
 def _nondiff(rule: Rule, bound: inspect.BoundArguments) -> set[str]:
