@@ -119,29 +119,47 @@ def test_a_seed_gives_the_same_again_and_another_other_numbers(verify: Verify):
 
 NESTED = """\
 def outer(x):
-    # custom-vjp: fwd=fwd, bwd={bwd}, example=example, {claim}=True
-    def inner(x):
-        return jnp.sin(x)
+    # custom-vjp: fwd=fwd, bwd={bwd}, example=example, {claim}
+    def inner(y):
+        return jnp.sin(y)
 
-    return 2 * inner(x)
+    return 2 * {call}
 """
+IN_A_TRACE = "jax.jit(inner)(x)"
 
 
 @pytest.mark.parametrize(
     ("bwd", "claim", "status"),
     [
-        ("bwd", "exact", "verified"),
-        ("twice", "exact", "failed"),
-        ("twice", "surrogate", "verified"),
-        ("bwd", "surrogate", "failed"),
+        ("bwd", "exact=y", "verified"),
+        ("twice", "exact=True", "failed"),
+        ("bwd", "surrogate=y", "failed"),
     ],
 )
-def test_a_nested_rule_is_tested_through_the_function_around(
-    verify: Verify, bwd: str, claim: str, status: str
-):
-    (report,) = verify(RULES + NESTED.format(bwd=bwd, claim=claim)).values()
+def test_a_nested_rule_is_verified_by_itself(verify: Verify, bwd: str, claim: str, status: str):
+    (report,) = verify(RULES + NESTED.format(bwd=bwd, claim=claim, call="inner(x)")).values()
     assert (report.name, report.status) == ("outer.<locals>.inner", status)
     assert report.filename == "model_to_verify.py"
+    assert [leaf.slot for leaf in report.leaves] == ["y"]
+    assert report.residual_bytes is not None
+
+
+@pytest.mark.parametrize(
+    ("bwd", "claim", "status"),
+    [("twice", "exact=True", "failed"), ("bwd", "surrogate=True", "failed")],
+)
+def test_a_rule_in_a_trace_is_tested_through_the_function_around(
+    verify: Verify, bwd: str, claim: str, status: str
+):
+    (report,) = verify(RULES + NESTED.format(bwd=bwd, claim=claim, call=IN_A_TRACE)).values()
+    assert report.status == status
+    assert [leaf.slot for leaf in report.leaves] == ["x"]
+
+
+def test_a_nested_rule_that_is_not_called(verify: Verify):
+    (report,) = verify(RULES + NESTED.format(bwd="bwd", claim="exact=y", call="x")).values()
+    assert report.status == "unverified"
+    assert "does not call `outer.<locals>.inner` on its example" in report.findings[0].message
 
 
 def test_a_primal_that_is_not_the_sources_fails(verify: Verify, monkeypatch: pytest.MonkeyPatch):
