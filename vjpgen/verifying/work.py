@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from types import CodeType, ModuleType
@@ -86,7 +86,7 @@ class Worker:
             found = find_rule(module, name, request.keys)
             sets = argument_sets(found.example, jax.random.key(seed))
         with _said_of(f"`{found.called}` failed on {found.given}"):
-            report = merged([_on(found, arguments, request) for arguments in sets])
+            report = merged(_on_each(found, sets, request))
         return report if self._is_faithful(request) else _unfaithful(report)
 
     def _is_faithful(self, request: Request) -> bool:
@@ -108,6 +108,23 @@ def _unfaithful(report: RuleReport) -> RuleReport:
     )
     findings = (problem(message, "primal"), *report.findings)
     return replace(report, status="failed", findings=findings)
+
+
+def _on_each(found: Found, sets: Sequence[Arguments], request: Request) -> Sequence[RuleReport]:
+    """Verify a rule on the sets of arguments on which a nested one is called.
+
+    Raises:
+        NoExampleError: there is none.
+    """
+    reports, unreached = [], None
+    for arguments in sets:
+        try:
+            reports.append(_on(found, arguments, request))
+        except NoExampleError as error:
+            unreached = error
+    if not reports and unreached is not None:
+        raise unreached
+    return reports
 
 
 def _on(found: Found, arguments: Arguments, request: Request) -> RuleReport:
