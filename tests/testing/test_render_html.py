@@ -42,7 +42,8 @@ def test_a_page_is_well_formed_and_loads_nothing():
     assert "@import" not in text
     assert found.links == ["rule-0", "rule-1"] or found.links == ["rule-1", "rule-0"]
     assert "64" in found.text
-    assert "50.0% of autodiff's 128" in found.text
+    assert "50.0% of autodiff's 128 bytes" in found.text
+    assert "0 B, as autodiff does<" in page([report(residual_bytes=0, autodiff_bytes=0)])
 
 
 def test_the_summary_counts_and_rules_that_fail_come_first():

@@ -39,7 +39,7 @@ a { color: inherit; text-decoration-color: var(--soft); text-underline-offset: 3
 .leaf .plots { display: grid; grid-template-columns: 1fr 1fr; gap: .5rem; }
 @media (max-width: 34rem) { .leaf .plots { grid-template-columns: 1fr; } }
 .leaf p { font-size: 13px; }
-td.name { min-width: 12rem; overflow-wrap: anywhere; }
+td.name { min-width: 12rem; overflow-wrap: anywhere; } td.name .soft { font-size: 13px; }
 .notes { list-style: none; padding: 0; }
 ul { padding-left: 1.2rem; margin: .25rem 0; } li { overflow-wrap: anywhere; }
 """
@@ -337,7 +337,8 @@ def _residuals(report: RuleReport) -> Iterator[str]:
     kept, compared = report.residual_bytes, report.autodiff_bytes
     yield "<h3>Kept for the backward pass</h3>"
     yield charts.bars(kept, compared)
-    yield f'<p class="soft">{size(kept)}, {escape(share(kept, compared))} bytes</p>'
+    unit = " bytes" if compared else ""
+    yield f'<p class="soft">{size(kept)}, {escape(share(kept, compared))}{unit}</p>'
 
 
 def _checks(report: RuleReport) -> Iterator[str]:

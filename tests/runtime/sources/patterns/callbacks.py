@@ -78,7 +78,7 @@ def shield_bwd(function, gradient, x, y_t):
     return (on_host(gradient, x, x, y_t),)
 
 
-# custom-vjp: fwd=shield_fwd, bwd=shield_bwd, nondiff_argnums=(0, 1)
+# custom-vjp: fwd=shield_fwd, bwd=shield_bwd, nondiff_argnums=(0, 1), exact=x, example=a_sine
 def shield(function, gradient, x):
     """Call `function(x)` on the host; `gradient(x, y_t)` there gives the tangent of `x`."""
     return on_host(function, x, x)
@@ -95,3 +95,8 @@ def some_numbers(key):
 def a_chain(key):
     """Return springs and forces on them."""
     return Springs(), jax.random.normal(key, (4,))
+
+
+def a_sine(key):
+    """Return a function of numpy, its gradient, and numbers."""
+    return np.sin, lambda x, y_t: np.cos(x) * y_t, jax.random.normal(key, (5,))

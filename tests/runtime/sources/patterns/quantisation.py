@@ -77,7 +77,7 @@ def qdq_in_bwd(dtype, state, y_t):
 
 
 # custom-vjp: fwd=qdq_in_fwd, bwd=qdq_in_bwd, nondiff_argnames=dtype
-# custom-vjp: surrogate=x, state=(scale, history)
+# custom-vjp: surrogate=x, state=(scale, history), example=an_operand
 def qdq_in(x, dtype, scale, history):
     """Quantise an operand; the "gradients" of scale and history are their next values."""
     return saturate(x, dtype, scale)
@@ -92,7 +92,7 @@ def qdq_out_bwd(dtype, residuals, y_t):
 
 
 # custom-vjp: fwd=qdq_out_fwd, bwd=qdq_out_bwd, nondiff_argnames=dtype
-# custom-vjp: surrogate=y, state=(scale, history)
+# custom-vjp: surrogate=y, state=(scale, history), example=a_result
 def qdq_out(y, dtype, scale, history):
     """Quantise the gradient that comes back through `y`."""
     return y
@@ -128,7 +128,7 @@ class CalibratedDense(nn.Module):
     history: int = 3
 
     # custom-vjp: fwd=run, bwd=renew, grad_vars=(params, overwrite_with_gradient)
-    # custom-vjp: surrogate=(params, x), state=overwrite_with_gradient
+    # custom-vjp: surrogate=(params, x), state=overwrite_with_gradient, example=a_layer
     @nn.compact
     def __call__(self, x):
         kernel = self.param("kernel", nn.initializers.lecun_normal(), (x.shape[-1], self.features))
@@ -178,3 +178,30 @@ def sgd(variables, gradients, rate):
 def some_integers(key):
     """Return values, some of them out of reach, and a step."""
     return jax.random.normal(key, (5, 4)), jnp.array(0.3), 3
+
+
+# -- examples: some of each array is out of reach of its 8-bit float --------------------------------
+
+
+def an_operand(key):
+    """Return an operand with its dtype, its scale and history."""
+    state = jnp.array(0.002), jnp.array([3.0, 2.0, 1.0])
+    return jax.random.normal(key, (5, 4)), jnp.float8_e4m3fn, *state
+
+
+def a_result(key):
+    """Return a result with its gradient's dtype, scale and history."""
+    state = jnp.array(1e-5), jnp.array([3.0, 2.0, 1.0])
+    return jax.random.normal(key, (5, 4)), jnp.float8_e5m2, *state
+
+
+def a_layer(key):
+    """Return a layer whose scales are small, and a batch."""
+    layer, x = CalibratedDense(3), jax.random.normal(key, (5, 4))
+    variables = layer.init(key, x)
+    state = variables["overwrite_with_gradient"]
+    scale = {
+        name: jnp.array(s) for name, s in (("input", 2e-3), ("kernel", 1e-3), ("output", 1e-5))
+    }
+    state = {"scale": scale, "history": jax.tree.map(lambda h: h + 1.0, state["history"])}
+    return layer.bind({**variables, "overwrite_with_gradient": state}), x
