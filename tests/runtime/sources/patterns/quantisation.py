@@ -180,7 +180,7 @@ def some_integers(key):
     return jax.random.normal(key, (5, 4)), jnp.array(0.3), 3
 
 
-# -- examples: some of each array is out of reach of its 8-bit float --------------------------------
+# -- examples: some of each array is out of reach of its 8-bit float -------------------------------
 
 
 def an_operand(key):
