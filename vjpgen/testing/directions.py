@@ -9,7 +9,6 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -36,7 +35,7 @@ def direction(draw: np.random.Generator, like: Any) -> Any:
     numbers = eighths(draw, like.shape)
     if jnp.issubdtype(like.dtype, np.complexfloating):
         numbers = numbers + 1j * eighths(draw, like.shape)
-    return jnp.asarray(numbers).astype(like.dtype)
+    return jnp.asarray(numbers.astype(like.dtype))
 
 
 def cotangents(
@@ -65,7 +64,7 @@ def cotangents(
 
 def axes(arrays: Sequence[Any]) -> list[tuple[Any, ...]]:
     """Return the directions along each axis of some arrays together."""
-    zeros = [jnp.zeros(each.shape, each.dtype) for each in arrays]
+    zeros = [jnp.asarray(np.zeros(each.shape, each.dtype)) for each in arrays]
     found: list[tuple[Any, ...]] = []
     for place, each in enumerate(arrays):
         units = (1, 1j) if jnp.issubdtype(each.dtype, np.complexfloating) else (1,)
@@ -73,7 +72,7 @@ def axes(arrays: Sequence[Any]) -> list[tuple[Any, ...]]:
             for unit in units:
                 flat = np.zeros(math.prod(each.shape), np.result_type(np.float32, type(unit)))
                 flat[component] = unit
-                axis = jnp.asarray(flat.reshape(each.shape)).astype(each.dtype)
+                axis = jnp.asarray(flat.reshape(each.shape).astype(each.dtype))
                 found.append((*zeros[:place], axis, *zeros[place + 1 :]))
     return found
 
@@ -85,4 +84,4 @@ def _axes_of(array: Any) -> int:
 
 def scaled(arrays: Sequence[Any], factor: float) -> list[Any]:
     """Multiply arrays by a number that is exact in all their dtypes."""
-    return [jax.lax.mul(each, jnp.full_like(each, factor)) for each in arrays]
+    return [jnp.asarray((np.asarray(each) * factor).astype(each.dtype)) for each in arrays]

@@ -24,6 +24,9 @@ _FLAX_LIFTED = "flax.core.lift"
 _CUSTOM_VJP = (jax.custom_vjp, type(jax.custom_vjp(lambda x: x)))  # another type as jax is set
 
 
+_stripping: Any = jax.make_user_context(default_value=False)
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Ruled:
     """A function, and what is known of its rule.
@@ -200,9 +203,10 @@ def _name(function: Any) -> str:
 def _stripped() -> Iterator[None]:
     """Have `jax.custom_vjp` functions of users, and those of Flax for them, run as they are.
 
-    Functions jitted inside are traced anew: `plain()` is a part of what JAX knows traces by.
+    Functions jitted inside are traced anew: the context is a part of what JAX knows traces by.
     """
     with contextlib.ExitStack() as stack:
+        stack.enter_context(_stripping(True))
         for kind in dict.fromkeys(_CUSTOM_VJP):
             stack.enter_context(mock.patch.object(kind, "__call__", _without_rule(kind.__call__)))
         yield

@@ -147,7 +147,7 @@ def raised(value: Any) -> Any:
     if is_extended(value) or not jnp.issubdtype(value.dtype, np.inexact):
         return value
     wide = np.complex128 if jnp.issubdtype(value.dtype, np.complexfloating) else np.float64
-    return jnp.asarray(value).astype(wide)
+    return jnp.asarray(np.asarray(value).astype(wide))
 
 
 def lowered(value: Any) -> Any:
@@ -157,7 +157,7 @@ def lowered(value: Any) -> Any:
     if jnp.finfo(value.dtype).bits < 64:
         return jnp.asarray(value)
     narrow = np.complex64 if jnp.issubdtype(value.dtype, np.complexfloating) else np.float32
-    return jnp.asarray(value).astype(narrow)
+    return jnp.asarray(np.asarray(value).astype(narrow))
 
 
 def outputs_alone(side: Side, place: int) -> Side:

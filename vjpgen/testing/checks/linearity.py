@@ -42,7 +42,7 @@ def check_linear(trial: Trial) -> None:
                 expected="0",
                 cause="something is added that does not depend on the output tangent",
             )
-    total = [jnp.add(a, b) for a, b in zip(first, second, strict=True)]
+    total = [jnp.asarray(np.add(a, b)) for a, b in zip(first, second, strict=True)]
     _compare(
         trial,
         _gradients(gradient, total),
@@ -175,7 +175,9 @@ def _check_alone(
 
 def _only(cotangents: Sequence[Any], place: int) -> tuple[Any, ...]:
     """Return output tangents of which one is not zero."""
-    return tuple(each if n == place else jnp.zeros_like(each) for n, each in enumerate(cotangents))
+    zeros = (np.zeros(each.shape, each.dtype) for each in cotangents)
+    pairs = zip(cotangents, zeros, strict=True)
+    return tuple(each if n == place else jnp.asarray(zero) for n, (each, zero) in enumerate(pairs))
 
 
 def _tell_alone(trial: Trial, position: int, found: Array, wanted: Array, words: str) -> None:

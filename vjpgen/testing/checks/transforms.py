@@ -21,10 +21,9 @@ from vjpgen.testing.trial import NotApplicableError, Trial
 
 _POINTS = 3
 # Eagerly, each operation is compiled on its own.
-_MOST_OPERATIONS = 60
+_MOST_OPERATIONS = 30
 Gradients = list[Any]
-Steps = Sequence[tuple[Sequence[Any], Gradients]]  # outputs and gradients
-Function = Callable[[Sequence[Any], Sequence[Any], Sequence[Any]], Steps]
+Point = Callable[..., tuple[Any, ...]]  # the outputs at one point
 
 
 def check_jit(trial: Trial) -> None:
@@ -46,12 +45,12 @@ def check_jit(trial: Trial) -> None:
 
 
 def check_vmap(trial: Trial) -> None:
-    """Mapped over several points, the gradients are those of a loop, in either order."""
+    """Mapped over several points, the gradients are those of a loop."""
     _check_mapped(trial, "vmap", _vmapped)
 
 
 def check_scan(trial: Trial) -> None:
-    """In a scan over several points, the gradients are those of a loop, in either order."""
+    """In a scan over several points, the gradients are those of a loop."""
     _check_mapped(trial, "scan", _scanned)
 
 
@@ -61,39 +60,49 @@ def check_checkpoint(trial: Trial) -> None:
 
     _needs_trace(trial)
 
-    def steps(side: Side) -> Steps:
+    def step(side: Side) -> Step:
         function = outputs_only(side)
 
-        def run(arrays: Any, cotangents: Any) -> Steps:
+        def run(arrays: Any, cotangents: Any) -> Step:
             inner = jax.checkpoint(lambda *values: function(arrays, values))
             outputs, pull = jax.vjp(inner, *side.taken(arrays))
-            return [(outputs, list(pull(cotangents)))]
+            return Step(outputs, [], list(pull(cotangents)))
 
         arguments = list(trial.arrays), first
         return side.compile(run, *arguments).call(*arguments)
 
-    [(outputs, gradients)] = _tried(trial, "checkpoint", steps)
+    found = _tried(trial, step)
     wanted = trial.memory["custom_compiled"].call(list(trial.arrays), first)
-    if _same_outputs(trial, "checkpoint", outputs, wanted.outputs, "`jax.checkpoint`"):
-        compare_all(trial, "checkpoint", gradients, wanted.gradients, "`jax.checkpoint`")
+    if _same_outputs(trial, "checkpoint", found.outputs, wanted.outputs, "`jax.checkpoint`"):
+        compare_all(trial, "checkpoint", found.gradients, wanted.gradients, "`jax.checkpoint`")
 
 
-def _check_mapped(trial: Trial, check: Check, transform: Callable[[Side], Function]) -> None:
+def _check_mapped(
+    trial: Trial, check: Check, transform: Callable[[Point, Sequence[Any]], Any]
+) -> None:
     _needs_trace(trial)
     batches, cotangents, wanted = _points(trial)
 
-    def steps(side: Side) -> Steps:
-        arguments = list(trial.arrays), batches, cotangents
-        return side.compile(transform(side), *arguments).call(*arguments)
+    def step(side: Side) -> Step:
+        function = outputs_only(side)
 
-    found = _tried(trial, check, steps)
-    name = f"`jax.{_NAMES[check]}`"
-    for words, (outputs, gradients) in zip((name, f"a gradient of {name}"), found, strict=True):
-        for number, step in enumerate(wanted):
-            ours = [each[number] for each in outputs]
-            if _same_outputs(trial, check, ours, step.outputs, words):
-                slices = [each[number] for each in gradients]
-                compare_all(trial, check, slices, step.gradients, words)
+        def run(arrays: Any, batches: Any, cotangents: Any) -> Step:
+            def every(*values: Any) -> Any:
+                return transform(lambda *point: function(arrays, point), values)
+
+            outputs, pull = jax.vjp(every, *batches)
+            return Step(outputs, [], list(pull(cotangents)))
+
+        arguments = list(trial.arrays), batches, cotangents
+        return side.compile(run, *arguments).call(*arguments)
+
+    found = _tried(trial, step)
+    words = f"`jax.{_NAMES[check]}`"
+    for number, other in enumerate(wanted):
+        outputs = [each[number] for each in map(np.asarray, found.outputs)]
+        gradients = [each[number] for each in map(_host, found.gradients)]
+        if _same_outputs(trial, check, outputs, other.outputs, words):
+            compare_all(trial, check, gradients, other.gradients, words)
 
 
 def _same_outputs(
@@ -134,13 +143,13 @@ def _needs_trace(trial: Trial) -> None:
         raise NotApplicableError("the rule cannot be compiled")
 
 
-def _tried(trial: Trial, check: Check, steps: Callable[[Side], Steps]) -> Steps:
+def _tried(trial: Trial, step: Callable[[Side], Step]) -> Step:
     """Differentiate the function with its rule; where that fails, see whether the source does."""
     try:
-        return steps(trial.custom)
+        return step(trial.custom)
     except Exception as error:
         try:
-            steps(trial.source)
+            step(trial.source)
         except Exception:
             raise NotApplicableError(
                 f"the source cannot be transformed by it either ({in_short(error)})"
@@ -148,42 +157,12 @@ def _tried(trial: Trial, check: Check, steps: Callable[[Side], Steps]) -> Steps:
         raise
 
 
-def _vmapped(side: Side) -> Function:
-    function = outputs_only(side)
-
-    def run(arrays: Any, batches: Any, cotangents: Any) -> Steps:
-        def one(values: Any, weights: Any) -> tuple[Any, Any]:
-            outputs, pull, _ = side.vjp(side.put(arrays, values))
-            return outputs, pull(weights)
-
-        def every(*values: Any) -> Any:
-            return jax.vmap(lambda *point: function(arrays, point))(*values)
-
-        outputs, pull = jax.vjp(every, *batches)
-        return [jax.vmap(one)(list(batches), cotangents), (outputs, list(pull(cotangents)))]
-
-    return run
+def _vmapped(function: Point, values: Sequence[Any]) -> Any:
+    return jax.vmap(function)(*values)
 
 
-def _scanned(side: Side) -> Function:
-    function = outputs_only(side)
-
-    def run(arrays: Any, batches: Any, cotangents: Any) -> Steps:
-        def one(carry: Any, point: Any) -> Any:
-            values, weights = point
-            outputs, pull, _ = side.vjp(side.put(arrays, values))
-            return carry, (outputs, pull(weights))
-
-        def every(*values: Any) -> Any:
-            return jax.lax.scan(
-                lambda carry, point: (carry, function(arrays, point)), None, tuple(values)
-            )[1]
-
-        outputs, pull = jax.vjp(every, *batches)
-        _, inside = jax.lax.scan(one, None, (list(batches), cotangents))
-        return [inside, (outputs, list(pull(cotangents)))]
-
-    return run
+def _scanned(function: Point, values: Sequence[Any]) -> Any:
+    return jax.lax.scan(lambda carry, point: (carry, function(*point)), None, tuple(values))[1]
 
 
 def _points(trial: Trial) -> tuple[list[Any], tuple[Any, ...], list[Step]]:
@@ -209,8 +188,8 @@ def _made_points(trial: Trial) -> tuple[list[Any], tuple[Any, ...], list[Step]]:
         call(trial.custom.put(trial.arrays, point), weight)
         for point, weight in zip(points, weights, strict=True)
     ]
-    batches = [jnp.stack(each) for each in zip(*points, strict=True)]
-    cotangents = tuple(jnp.stack(each) for each in zip(*weights, strict=True))
+    batches = [np.stack([*map(np.asarray, each)]) for each in zip(*points, strict=True)]
+    cotangents = tuple(np.stack([*map(np.asarray, each)]) for each in zip(*weights, strict=True))
     return batches, cotangents, wanted
 
 
@@ -227,9 +206,9 @@ def nearby(trial: Trial, number: int) -> list[Any]:
     moved = []
     for position, value in enumerate(trial.custom.taken(trial.arrays)):
         drawn = eighths(generator(trial.settings.seed, 3, number, position), value.shape) / 16
-        factor = jnp.asarray(drawn).astype(value.dtype)
-        is_zero = not host(value).any()
-        moved.append(factor if is_zero else value * (1 + factor))
+        start = host(value)
+        near = start * (1 + drawn) if start.any() else drawn
+        moved.append(jnp.asarray(near.astype(value.dtype)))
     return moved
 
 
