@@ -215,7 +215,7 @@ def _stripped() -> Iterator[None]:
 def _without_rule(call: Callable[..., Any]) -> Callable[..., Any]:
     def called(function: Any, *args: Any, **kwargs: Any) -> Any:
         source = function.__wrapped__
-        module = getattr(source, "__module__", None) or ""
+        module = getattr(getattr(function, "bwd", None) or source, "__module__", None) or ""
         if module.partition(".")[0] in _LIBRARIES and module != _FLAX_LIFTED:
             return call(function, *args, **kwargs)
         return source(*args, **kwargs)
