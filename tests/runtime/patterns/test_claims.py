@@ -16,7 +16,6 @@ from vjpgen.testing.verifying import verify
         ("callbacks", "host_sinc"),
         ("gradient_control", "reverse"),
         ("gradient_control", "unscale"),
-        ("quantisation", "lsq"),
     ],
 )
 def test_claims_hold(pair, x64, source, name):
