@@ -7,13 +7,11 @@ compared by value raises `Incomparable`.
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flax import config
 from flax.linen import module as linen_module
-from flax.linen.module import Module
 
 from vjpgen.runtime.closures import StandIn
 from vjpgen.runtime.fingerprints import fingerprint
@@ -29,26 +27,62 @@ if TYPE_CHECKING:
 # Attributes that tell equal modules apart by where they stand.
 _PLACE = frozenset({"name", "path", "scope", "debug_path", "path_text", "_state", "*"})
 _PLAIN = (bool, int, str, bytes, type(None))
+# Stands in a key for a value that is part of the call's `PythonState`.
+_HELD = "held"
 
 
 class PythonState(NamedTuple):
-    """The key of what Python code that a trace runs can read.
+    """The key of what Python code that a trace runs can read: one for all, as parts may be shared.
 
     Args:
-        functions: of the primal, the forward and the backward rule.
-        classes: of the modules' classes.
+        key: of the call's `python_values`.
     """
 
-    functions: Key
-    classes: tuple[Key, ...]
+    key: Key
 
     @property
     def is_placed(self) -> bool:
         """Whether the code that runs reads where a module stands: its name, its path."""
-        keys = (self.functions, *self.classes)
-        if any("parent" in key.mentions for key in keys):
+        if "parent" in self.key.mentions:
             raise Incomparable("code reads a module's parent")
-        return any(key.mentions & _PLACE for key in keys)
+        return bool(self.key.mentions & _PLACE)
+
+    @property
+    def tells_traced(self) -> bool:
+        """Whether the code may do one thing for a traced array and another for one with values."""
+        return self.key.tells_traced
+
+
+def python_values(split: Split) -> tuple[Any, ...]:
+    """Return what a call holds besides arrays and plain values.
+
+    The rule's functions, the classes of the modules, and what is not traced in arguments, fields
+    and variables.
+    """
+    classes = tuple(entry.make for entry in split.modules.entries if _is_class(entry.make))
+    constants: list[Any] = []
+    for packed in (*split.packed_slots, *split.modules.packed()):
+        constants += _static_parts(packed.structure)
+        constants += (
+            entry.value
+            for entry in packed.entries
+            if isinstance(entry, Constant) and type(entry.value) not in _PLAIN
+        )
+    mutable = (root.mutable for root in split.modules.roots)
+    constants += (found for found in mutable if type(found) not in _PLAIN)
+    return split.functions, classes, tuple(constants)
+
+
+def python_state(values: tuple[Any, ...]) -> PythonState:
+    """Return the key of what Python code that a trace runs can read now.
+
+    Args:
+        values: of the call, as `python_values` gives them.
+
+    Raises:
+        Incomparable: it reads something that has no key.
+    """
+    return PythonState(fingerprint(values, _leaf))
 
 
 def key_of(split: Split, state: PythonState) -> Hashable:
@@ -75,22 +109,12 @@ def key_of(split: Split, state: PythonState) -> Hashable:
         ),
         tuple(modules.places),
         tuple(_root(root, placed) for root in modules.roots),
+        _shared_counters(modules.roots),
         split.outer_key,
         split.context.rules,
         tuple(split.types),
         _flax_state(),
     )
-
-
-def python_state(split: Split) -> PythonState:
-    """Return the key of what Python code that a trace runs can read.
-
-    Raises:
-        Incomparable: it reads something that has no key.
-    """
-    classes = (entry.make for entry in split.modules.entries if _is_class(entry.make))
-    functions = fingerprint(split.functions, _leaf)
-    return PythonState(functions, tuple(fingerprint(found, _leaf) for found in classes))
 
 
 def _is_class(make: Any) -> bool:
@@ -106,14 +130,11 @@ def _leaf(value: Any) -> Hashable | None:
     """Give the key of what only the runtime knows."""
     if isinstance(value, StandIn):
         return "stand-in", value.index, value.is_module
-    if isinstance(value, Module) and "scope" not in vars(value):  # its plain fields alone
-        fields = tuple((name, fingerprint(field)) for name, field in sorted(vars(value).items()))
-        return fingerprint(type(value)), fields
     return None
 
 
 def _packed(packed: Packed) -> Hashable:
-    return _structure(packed.structure), tuple(map(_entry, packed.entries))
+    return packed.structure, tuple(map(_entry, packed.entries))
 
 
 def _entry(entry: Operand | Constant | Bound) -> Hashable:
@@ -126,37 +147,27 @@ def _entry(entry: Operand | Constant | Bound) -> Hashable:
 
 def _constant(value: Any) -> Hashable:
     kind = type(value)
-    return (kind, value) if kind in _PLAIN else (None, fingerprint(value, _leaf))
+    return (kind, value) if kind in _PLAIN else _HELD
 
 
-def _structure(structure: Any) -> Hashable:
-    """Return the key of a tree's structure; what custom nodes say of themselves counts, too."""
-    try:
-        static = _static_parts(structure)
-    except TypeError:
-        raise Incomparable("a pytree's structure has no hash") from None
-    if not static:
-        return structure
-    return structure, tuple(fingerprint(part, _leaf) for part in static)
-
-
-@functools.lru_cache(maxsize=1024)
-def _static_parts(structure: Any) -> tuple[Any, ...]:
-    return tuple(_walk(structure))
-
-
-def _walk(structure: Any) -> Iterator[Any]:
-    data = structure.node_data()
-    if data is not None and data[0] not in (tuple, list, dict, type(None)):
-        yield data[1]
+def _static_parts(structure: Any) -> Iterator[Any]:
+    """Yield what the nodes of a tree say of themselves, where their `==` may not tell all."""
+    if structure.num_nodes == structure.num_leaves:  # a leaf alone
+        return
+    kind, static = structure.node_data() or (type(None), None)
+    if kind is dict:
+        if any(type(key) is not str for key in static):
+            yield static
+    elif kind not in (tuple, list, type(None)):
+        yield static
     for child in structure.children():
-        yield from _walk(child)
+        yield from _static_parts(child)
 
 
 def _module(entry: BoundEntry, nameless: bool) -> Hashable:
     """Return the key of what is bound; of a `nameless` module, all but its name."""
     if entry.attributes is None:
-        return entry.variable
+        return entry.variable, getattr(entry.make, "keywords", None) == {"unbox": True}
     entries = list(map(_entry, entry.attributes.entries))
     if nameless:
         place = name_place(entry.attributes.structure)
@@ -165,7 +176,7 @@ def _module(entry: BoundEntry, nameless: bool) -> Hashable:
     state = entry.state
     return (
         entry.make,
-        _structure(entry.attributes.structure),
+        entry.attributes.structure,
         tuple(entries),
         entry.has_set_up,
         state.in_compact_method,
@@ -185,6 +196,12 @@ def _root(root: SplitScope, placed: bool) -> Hashable:
         tuple(root.origin.suffixes),
         _counters(root.counters),
     )
+
+
+def _shared_counters(roots: Sequence[SplitScope]) -> tuple[int, ...]:
+    """Tell which root scopes count their draws together: of each, the first one that it does."""
+    names = [id(root.counters) for root in roots]
+    return tuple(map(names.index, names))
 
 
 def _skeleton(tree: Any) -> Hashable:

@@ -10,10 +10,10 @@ from __future__ import annotations
 import dataclasses
 import dis
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 
 from vjpgen.runtime.recent import Recent
-from vjpgen.runtime.trust import BACK_DOORS, CALLBACKS, words
+from vjpgen.runtime.trust import BACK_DOORS, CALLBACKS, TELLS_TRACED, words
 
 # Ways to name an attribute at run time.
 NAMES_ATTRIBUTE = words("getattr hasattr setattr delattr")
@@ -41,6 +41,8 @@ class Reads:
         mentions: the attributes that are loaded or deleted; "*" where any may be.
         stores: the attributes that are set, likewise.
         impure: what makes the code unfit for any key, in words; "" for nothing.
+        tells_traced: whether the code may tell an array that is traced from one that has values:
+            it compares by `is`, catches exceptions, or asks for what a traced array has not.
     """
 
     function: str
@@ -49,6 +51,7 @@ class Reads:
     mentions: frozenset[str]
     stores: frozenset[str]
     impure: str
+    tells_traced: bool = False
 
 
 # Code that may name any attribute.
@@ -70,10 +73,17 @@ class _Reader:
         self.imports: list[Import] = []
         self.mentions: set[str] = set()
         self.stores: set[str] = set()
+        self.tells_traced = False
+
+    @property
+    def named(self) -> Set[str]:
+        """All names that the code loads, global ones and attributes."""
+        return self.mentions | self.names.keys()
 
     def read(self, code: types.CodeType) -> None:
         """Take in one code object."""
         steps = [step for step in dis.get_instructions(code) if step.opname not in _SILENT]
+        self.tells_traced |= any(_compares_or_catches(steps, n) for n in range(len(steps)))
         for place, step in enumerate(steps):
             name = step.argval
             if step.opname in _LOADS_GLOBAL:
@@ -99,6 +109,16 @@ class _Reader:
                 self.read(constant)
 
 
+def _compares_or_catches(steps: list[dis.Instruction], place: int) -> bool:
+    """Tell whether a step compares by `is`, but to a constant, or catches exceptions."""
+    name = steps[place].opname
+    if name == "IS_OP":
+        return steps[place - 1].opname != "LOAD_CONST"
+    if name == "PUSH_EXC_INFO":  # what `finally` and `with` do, too; then follows something else
+        return steps[place + 1].opname == "POP_TOP"
+    return name in ("CHECK_EXC_MATCH", "CHECK_EG_MATCH")
+
+
 _SILENT = {"CACHE", "EXTENDED_ARG", "NOP", "RESUME", "PRECALL", "PUSH_NULL", "NOT_TAKEN"}
 _LOADS_GLOBAL = {"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"}
 _STORES_GLOBAL = {"STORE_GLOBAL", "DELETE_GLOBAL"}
@@ -122,6 +142,7 @@ def _read(code: types.CodeType) -> Reads:
         frozenset() if is_written else frozenset(reader.mentions | by_name),
         frozenset() if is_written else frozenset(reader.stores | by_name),
         f"{code.co_qualname} reads {doors[0]}" if doors else "",
+        not is_written and (reader.tells_traced or bool(reader.named & TELLS_TRACED)),
     )
 
 

@@ -96,3 +96,8 @@ class Key:
         if self._stores is None:
             self._stores = frozenset().union(*(reads.stores for reads in self.reads))
         return self._stores
+
+    @property
+    def tells_traced(self) -> bool:
+        """Whether untrusted code may tell an array that is traced from one that has values."""
+        return any(reads.tells_traced for reads in self.reads)

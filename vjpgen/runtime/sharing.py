@@ -33,7 +33,7 @@ from jax.extend.core import jaxpr_as_fun
 from jax.interpreters.partial_eval import DynamicJaxprTracer
 
 from vjpgen.runtime import drops
-from vjpgen.runtime.call_keys import PythonState, key_of, python_state
+from vjpgen.runtime.call_keys import PythonState, key_of, python_state, python_values
 from vjpgen.runtime.draws import Draws, Numbers, Origin
 from vjpgen.runtime.errors import NeededError
 from vjpgen.runtime.keys import Incomparable
@@ -72,7 +72,7 @@ class _Store(threading.local):
     def __init__(self) -> None:
         self.entries: collections.OrderedDict[Hashable, Entry | None] = collections.OrderedDict()
         self.seen: collections.OrderedDict[Hashable, None] = collections.OrderedDict()
-        self.waiting: dict[str, int] = {}
+        self.waiting: dict[tuple[str, bool], int] = {}
         self.hits = self.misses = 0
         self.age = _age[0]
         self.off = 0
@@ -132,41 +132,41 @@ def plan(split: Split, own: Functions) -> Plan:
         own: its own functions.
     """
     operands = split.operands
-    store, name = _current(), split.rule.key
+    staged = _is_staged(operands)
+    store, kind = _current(), (split.rule.key, staged)
     if not _may_share(split, operands):
         return Plan(own)
-    if store.waiting.get(name, 0):
-        store.waiting[name] -= 1
+    if store.waiting.get(kind, 0):
+        store.waiting[kind] -= 1
         return Plan(own)
     try:
-        state = python_state(split)
-        key = key_of(split, state)
+        reading = Reading.of(split)
+        if reading.state.tells_traced and not staged:
+            raise Incomparable("a trace may do something else than code that is given values")
+        key = key_of(split, reading.state)
         hash(key)
     except Incomparable as reason:
-        store.waiting[name] = 0 if reason.fleeting else _PATIENCE
+        store.waiting[kind] = 0 if reason.fleeting else _PATIENCE
         return Plan(own)
     except TypeError:  # something in it has no hash
-        store.waiting[name] = _PATIENCE
+        store.waiting[kind] = _PATIENCE
         return Plan(own)
     if key in store.entries:
         store.entries.move_to_end(key)
         entry = store.entries[key]
         store.hits += entry is not None
-    elif _is_staged(operands) or key in store.seen:
+    elif staged or key in store.seen:
         store.misses += 1
-        entry = Entry(split, own, state)
+        entry = Entry(split, own, reading)
         entry.forget = functools.partial(_forget, store, key, entry)
         _remember(store.entries, key, entry)
     else:  # it may be the only call, or have effects
 
         def finish() -> None:
-            if _has_changed(split, state):
-                _remember(store.entries, key, None)
-            else:
-                _remember(store.seen, key, None)
+            _remember(store.seen if reading.holds() else store.entries, key, None)
 
         return Plan(own, finish=finish)
-    return Plan(own) if entry is None else Plan(entry.functions_for(split, own), True)
+    return Plan(own) if entry is None else entry.plan_for(split, own, reading)
 
 
 def _may_share(split: Split, operands: Sequence[Any]) -> bool:
@@ -181,16 +181,37 @@ def _may_share(split: Split, operands: Sequence[Any]) -> bool:
     )
 
 
-def _has_changed(split: Split, state: PythonState) -> bool:
-    try:
-        return python_state(split) != state
-    except Incomparable:
-        return True
+class Reading(NamedTuple):
+    """What Python code read, or would have, when a call was made.
+
+    Args:
+        values: what code begins with, as `python_values` gives it.
+        state: what it read.
+    """
+
+    values: tuple[Any, ...]
+    state: PythonState
+
+    @staticmethod
+    def of(split: Split) -> Reading:
+        """Return what code of a call reads now."""
+        values = python_values(split)
+        return Reading(values, python_state(values))
+
+    def holds(self) -> bool:
+        """Tell whether code would read the same now."""
+        try:
+            return python_state(self.values) == self.state
+        except Incomparable:
+            return False
 
 
-def _forget(store: _Store, key: Hashable, entry: Entry) -> None:
+def _forget(store: _Store, key: Hashable, entry: Entry, for_good: bool) -> None:
     if store.entries.get(key) is entry:
-        store.entries[key] = None
+        if for_good:
+            store.entries[key] = None
+        else:
+            del store.entries[key]
 
 
 def _remember(entries: collections.OrderedDict[Hashable, Any], key: Hashable, value: Any) -> None:
@@ -269,23 +290,33 @@ def _as_array(constant: Any, kind: Any) -> jax.Array:
     return jax.numpy.asarray(np.asarray(constant), dtype=kind.dtype)
 
 
+class _Stale(Exception):  # noqa: N818 - nobody outside sees it
+    """Raised where an entry's own call has come to read other Python values than its key says."""
+
+
 class _Role:
     """One function of an entry, traced once for each of JAX's contexts.
 
     Args:
         function: takes arrays, returns a `_Ran`.
         name: shows in profiles and jaxprs.
+        begin: is called before each trace.
         checked: is called after each trace, with whether others could use it, too.
     """
 
     def __init__(
-        self, function: Callable[..., _Ran], name: str, checked: Callable[[bool], None]
+        self,
+        function: Callable[..., _Ran],
+        name: str,
+        begin: Callable[[], None],
+        checked: Callable[[bool], None],
     ) -> None:
         self._fresh = False
         self._checked = checked
         self._programs: dict[int, _Program] = {}
 
         def traced(*arguments: Any) -> _Ran:
+            begin()
             self._fresh = True
             return function(*arguments)
 
@@ -324,35 +355,41 @@ class Entry:
     Args:
         split: the first of these calls; runs use what it holds besides arrays.
         own: its functions.
-        state: what Python code reads, in all of them.
+        reading: what Python code reads, in all of them.
     """
 
-    def __init__(self, split: Split, own: Functions, state: PythonState) -> None:
+    def __init__(self, split: Split, own: Functions, reading: Reading) -> None:
         self._split = split
         self._own = own
-        self._state = state
+        self._reading = reading
         self._draws = Draws(
             width=_RNGS if any(r.origin.suffixes for r in split.modules.roots) else 0
         )
         self._roles: dict[Hashable, _Role] = {}
         self._saved: dict[int, SavedMeta] = {}
         self._usable = True
-        self.forget: Callable[[], Any] = lambda: None
-        self._nameless = None if state.is_placed else split.first_module
+        self.forget: Callable[[bool], Any] = lambda for_good: None
+        self._nameless = None if reading.state.is_placed else split.first_module
 
-    def functions_for(self, call: Split, own: Functions) -> Functions:
-        """Return the functions of a call of this key.
+    def plan_for(self, call: Split, own: Functions, reading: Reading) -> Plan:
+        """Return the plan of a call of this key.
 
         Args:
             call: the call.
             own: its own functions, for whatever cannot be shared after all.
+            reading: what Python code reads at the call.
         """
         template = self._split
+        is_over = False
         origins = [root.origin for root in call.modules.roots]
         said: set[drops.Complaint] = set()
         if template.holds_dropping and call is not template:
             call.holds_dropping = True
             drops.tell_around()
+
+        def finish() -> None:
+            nonlocal is_over
+            is_over = True
 
         def primal(*operands: Any) -> Any:
             ran = self._run(("primal",), self._primal, operands, origins, said)
@@ -369,25 +406,27 @@ class Entry:
                 values = tuple(operand.value for operand in operands)
             template.of_primal = call.of_primal
             fitted = call.of_primal is not None and call.rule.forward is not None
-            ran = self._run(("forward", flags, fitted), self._forward, values, origins, said)
+            ran = None
+            if not is_over or reading.holds():  # JAX may ask for it long after the call
+                ran = self._run(("forward", flags, fitted), self._forward, values, origins, said)
             if ran is None:
                 return own.forward(*operands)
             call.latest, call.seen = ran.about.latest, ran.about.seen
-            call.share_analysis(template)
+            call.share_with(template)
             flat, made = ran.arrays
             rest = iter(made)
             saved = [next(rest) if place is None else values[place] for place in ran.about.kept]
             return flat, Saved(tuple(saved), ran.about.saved)
 
         def backward(saved: Saved, cotangents: Sequence[Any]) -> Any:
-            if id(saved.meta) not in self._saved:
+            if id(saved.meta) not in self._saved or not reading.holds():
                 return own.backward(saved, cotangents)
             form, arrays = _without_zeros(cotangents)
             role = "backward", id(saved.meta), form
             ran = self._run(role, self._backward, (saved.arrays, arrays), None, said)
-            return self._own.backward(saved, cotangents) if ran is None else ran.arrays
+            return own.backward(saved, cotangents) if ran is None else ran.arrays
 
-        return Functions(primal, forward, backward)
+        return Plan(Functions(primal, forward, backward), True, finish)
 
     def _run(
         self,
@@ -411,7 +450,7 @@ class Entry:
         role = self._roles.get(key)
         if role is None:
             role = self._roles[key] = _Role(
-                functools.partial(function, *key[1:]), self._name(key[0]), self._check
+                functools.partial(function, *key[1:]), self._name(key[0]), self._begin, self._check
             )
         draws = self._draws
         try:
@@ -426,6 +465,9 @@ class Entry:
         except NeededError:
             self._refuse()
             raise
+        except _Stale:
+            self._refuse(for_good=False)
+            return None
         except Exception:
             self._refuse()
             return None
@@ -480,17 +522,22 @@ class Entry:
         name = self._split.rule.name
         return name if role == "primal" else f"{name}_{role}"
 
+    def _begin(self) -> None:
+        """Begin a trace only where the first call still stands for what the key says."""
+        if not self._reading.holds():
+            raise _Stale
+
     def _check(self, closed: bool) -> None:
         """Let nobody else use a trace that holds something of the caller's trace.
 
-        Nor one that has seen other Python values than those of the key, or has changed them.
+        Nor one that has changed the Python values of the key.
         """
-        if not closed or _has_changed(self._split, self._state):
+        if not closed or not self._reading.holds():
             self._refuse()
 
-    def _refuse(self) -> None:
+    def _refuse(self, *, for_good: bool = True) -> None:
         self._usable = False
-        self.forget()
+        self.forget(for_good)
 
 
 def _without_zeros(cotangents: Sequence[Any]) -> tuple[Any, list[Any]]:

@@ -186,9 +186,12 @@ class Split:
         """The name of the module that is the first argument, if it is one and has one."""
         return None if self.first_module is None else self.modules.name_of(self.first_module)
 
-    def share_analysis(self, other: Split) -> None:
-        """Find out once for all equal calls which updates are differentiated."""
-        self._live = other._live
+    def share_with(self, other: Split) -> None:
+        """Use the forward run of an equal call.
+
+        It holds that call's gate; which updates are differentiated is found out once for both.
+        """
+        self._live, self.gate = other._live, other.gate
 
     # -- runs ---------------------------------------------------------------------------------
 

@@ -55,6 +55,11 @@ BACK_DOORS = words(
     "gi_frame cr_frame __code__ __closure__ cell_contents __doc__ __type_params__ __annotate__",
     "__dataclass_params__ _abc_impl",
 )
+# Names that code uses which asks whether an array is traced, or for what a traced one has not.
+TELLS_TRACED = words(
+    "Tracer is_concrete suppress device devices committed sharding addressable_shards",
+    "addressable_data global_shards is_fully_addressable is_fully_replicated is_deleted is_ready",
+)
 
 _trusted_names: dict[str, bool] = {}
 
