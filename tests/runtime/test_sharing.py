@@ -9,6 +9,7 @@ import threading
 import weakref
 from functools import partial
 from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import flax
 import flax.linen as nn
@@ -324,6 +325,173 @@ def test_a_global_changes_between_the_passes(modules):
         agree(model, variables, wrap=lambda f: f)
         modules.SCALE = 2.0
         agree(model, variables, wrap=lambda f: f)
+
+
+# -- what Python code can tell ---------------------------------------------------------------------
+
+FIRST, SECOND = object(), object()
+
+
+def reads(function):
+    """A layer whose rule calls `function` with the module's `held` and what comes of it."""
+
+    def layer(module, *args):
+        return function(module, *args)
+
+    def same(vjp_fn, y_t):
+        return vjp_fn(y_t)
+
+    class Layer(nn.Module):
+        held: Any = None
+
+        @nn.compact
+        def __call__(self, *args):
+            return vjpgen.custom_vjp(layer, partial(vjpgen.vjp, layer), same)(self, *args)
+
+    return Layer
+
+
+@JIT
+def test_objects_that_are_equal_but_not_the_same(modules, wrap):
+    layer = reads(lambda module, x: x * (2.0 if module.held is FIRST else 5.0))
+    layers = [partial(layer, held) for held in (FIRST, SECOND) * 2]
+    agree(stack(modules, modules.Dense, *layers), wrap=wrap, times=3)
+
+
+@JIT
+def test_what_a_field_s_code_reads_of_the_module(modules, wrap):
+    layer = reads(lambda module, x: module.held(module, x))
+    hook = lambda module, x: x * float(module.path[-1][-1])  # noqa: E731
+    agree(stack(modules, modules.Dense, *[partial(layer, hook)] * 3), wrap=wrap, times=3)
+
+
+@JIT
+def test_effects_on_a_field(modules, wrap):
+    def count(module, x):
+        module.held.calls += 1
+        return 2 * x
+
+    options = SimpleNamespace(calls=0)
+    model = stack(modules, modules.Dense, partial(reads(count), options))
+    variables = model.init(RNGS, X)
+
+    def calls():
+        options.calls = 0
+        step(model, variables, wrap=wrap)
+        return options.calls
+
+    with sharing.disabled():
+        expected = calls()
+    assert [calls() for _ in range(4)] == [expected] * 4
+
+
+def test_the_first_call_s_field_changes(modules):
+    layer = reads(lambda module, x: module.held.scale * x)
+    first, other = SimpleNamespace(scale=2.0), SimpleNamespace(scale=2.0)
+    models = [stack(modules, modules.Dense, partial(layer, held)) for held in (first, other)]
+    variables = models[0].init(RNGS, X)
+    for _ in range(2):
+        models[0].apply(variables, X, rngs=RNGS)
+    first.scale = 7.0  # the forward rule has not been traced yet
+    agree(models[1], variables, wrap=lambda f: f)
+
+
+def test_the_backward_rule_reads_what_is_there_when_it_runs(modules):
+    model = stack(modules, modules.RuleReads)
+    variables = model.init(RNGS, X)
+
+    def gradients():
+        modules.SCALE = 2.0
+        pullbacks = [jax.vjp(jax.jit(partial(model.apply, variables)), X)[1] for _ in range(2)]
+        first = pullbacks[0](jnp.ones((4, 3)))
+        modules.SCALE = 7.0
+        return first, pullbacks[1](jnp.ones((4, 3)))
+
+    with sharing.disabled():
+        expected = gradients()
+    for _ in range(3):
+        assert_same(gradients(), expected, 1e-5)
+
+
+def test_one_array_passed_twice(modules):
+    layer = reads(lambda module, x, y: x * (2.0 if x is y else 1.0) + y)
+    with sharing.disabled():
+        expected = layer().apply({}, X, X)
+    for _ in range(3):
+        layer().apply({}, X, X + 0)
+        assert_same(layer().apply({}, X, X), expected)
+
+
+def test_code_that_catches_what_tracing_raises(modules):
+    def peak(module, x):
+        try:
+            return x * float(jnp.max(x))
+        except jax.errors.ConcretizationTypeError:
+            return x
+
+    layer = reads(peak)
+    with sharing.disabled():
+        expected = layer().apply({}, X)
+    for _ in range(3):
+        assert_same(layer().apply({}, X), expected)
+
+
+@JIT
+def test_a_tree_whose_equality_does_not_tell_all(wrap):
+    layer = reads(lambda module, tree: tree.array * tree.options.scale)
+
+    def found():
+        trees = [Tree(X, Options("same", scale)) for scale in (1.0, 2.0, 1.0, 2.0)]
+        return [wrap(lambda x, tree=t: layer().apply({}, Tree(x, tree.options)))(X) for t in trees]
+
+    with sharing.disabled():
+        expected = found()
+    for _ in range(2):
+        assert_same(found(), expected)
+
+
+class Options(NamedTuple):
+    name: str
+    scale: float
+
+    def __eq__(self, other):
+        return self.name == other.name
+
+    def __hash__(self):
+        return hash(self.name)
+
+
+@jax.tree_util.register_pytree_node_class
+class Tree(NamedTuple):
+    array: Any
+    options: Any
+
+    def tree_flatten(self):
+        return (self.array,), self.options
+
+    @classmethod
+    def tree_unflatten(cls, options, children):
+        return cls(*children, options)
+
+
+@JIT
+def test_a_variable_with_its_box_or_without(modules, wrap):
+    def scaled(variable, x):
+        value = variable.value
+        return x * (value if isinstance(value, jax.Array) else 5.0 * value.value)
+
+    class Layer(nn.Module):
+        unbox: bool
+
+        @nn.compact
+        def __call__(self, x):
+            box = nn.Partitioned(jnp.full(3, 2.0), ("a",))
+            variable = self.variable("params", "scale", lambda: box, unbox=self.unbox)
+            same = lambda vjp_fn, y_t: vjp_fn(y_t)  # noqa: E731
+            return vjpgen.custom_vjp(scaled, partial(vjpgen.vjp, scaled), same)(variable, x)
+
+    layers = [partial(Layer, unbox) for unbox in (True, False) * 2]
+    agree(stack(modules, *layers), wrap=wrap)
 
 
 # -- errors, warnings, what watches ---------------------------------------------------------------
