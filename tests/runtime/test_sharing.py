@@ -9,7 +9,7 @@ import threading
 import weakref
 from functools import partial
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any
 
 import flax
 import flax.linen as nn
@@ -450,9 +450,9 @@ def test_a_tree_whose_equality_does_not_tell_all(wrap):
         assert_same(found(), expected)
 
 
-class Options(NamedTuple):
-    name: str
-    scale: float
+class Options:
+    def __init__(self, name, scale):
+        self.name, self.scale = name, scale
 
     def __eq__(self, other):
         return self.name == other.name
@@ -462,16 +462,16 @@ class Options(NamedTuple):
 
 
 @jax.tree_util.register_pytree_node_class
-class Tree(NamedTuple):
-    array: Any
-    options: Any
+class Tree:
+    def __init__(self, array, options):
+        self.array, self.options = array, options
 
     def tree_flatten(self):
         return (self.array,), self.options
 
     @classmethod
     def tree_unflatten(cls, options, children):
-        return cls(*children, options)
+        return cls(children[0], options)
 
 
 @JIT

@@ -156,7 +156,7 @@ def _static_parts(structure: Any) -> Iterator[Any]:
         return
     kind, static = structure.node_data() or (type(None), None)
     if kind is dict:
-        if any(type(key) is not str for key in static):
+        if any(type(key) is not str for key in static or ()):
             yield static
     elif kind not in (tuple, list, type(None)):
         yield static
