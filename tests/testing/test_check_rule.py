@@ -189,6 +189,7 @@ def test_narrow_dtypes(dtype):
         check_rule(elementwise(jnp.tanh, lambda x: 1 - jnp.tanh(x)), X.astype(dtype))
 
 
+@alone
 def test_small_and_large_scales_zero_sizes_and_many_components():
     def function(x, y, empty):
         return jnp.sum(jnp.tanh(x * 1e6)) * y
