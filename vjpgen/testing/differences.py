@@ -69,6 +69,8 @@ def slope(function: Callable[[float], Array], epsilon: float) -> Slope:
                 best, error = np.where(better, finer, best), np.where(better, far, error)
                 row.append(finer)
             above = row
+        # Steps that agree with each other may all be too long, beyond a pole: the shortest decides.
+        error = np.maximum(error, np.abs(best - above[0]) - noise / _STEPS[-1])
         left, right = sides[-1]
         jump, earlier = (np.abs(b - a) for a, b in (sides[-1], sides[-2]))
         size = np.maximum(np.abs(left), np.abs(right))
