@@ -64,10 +64,18 @@ def _check_callbacks(trial: Trial) -> None:
         return
     known = set() if source is None else {type(each) for each in source.jaxpr.effects}
     more = [each for each in compiled.jaxpr.effects if type(each) not in known]
-    if more:
-        names = ", ".join(sorted({type(each).__name__ for each in more}))
-        trial.tell("effects", f"the compiled rule has effects that the source has not: {names}",
-                   "warning", cause="a print or a callback")  # fmt: skip
+    if not more:
+        return
+    names = sorted({type(each).__name__ for each in more})
+    only_prints = all("Debug" in name for name in names)
+    trial.tell(
+        "effects",
+        f"the compiled rule has effects that the source has not: {', '.join(names)}",
+        "warning" if only_prints else "error",
+        cause="`jax.debug`, which prints or calls back"
+        if only_prints
+        else "a callback that is not pure: JAX runs a rule as often as it likes, or not at all",
+    )
 
 
 # -- what can be compared --------------------------------------------------------------------------
