@@ -9,11 +9,10 @@ from pathlib import Path
 
 from click.testing import CliRunner
 
+from tests.parts import README, replaced
 from vjpgen.cli import group
 from vjpgen.compiler import Options, compile_source
 
-README = Path(__file__).parent.parent / "README.md"
-PART = re.compile(r"(<!-- generated: first example -->\n).*?(<!-- end -->)", re.DOTALL)
 VERIFIED = re.compile(r"(```\n\$ vjpgen (verify [^\n]+)\n)(.*?)(```)", re.DOTALL)
 INSPECTED = re.compile(r"(```\n\$ vjpgen (inspect \S+)\n)(.*?)(```)", re.DOTALL)
 MODELS = README.parent / "examples" / "models"
@@ -37,7 +36,7 @@ def generated(text: str) -> str:
 
 def written(text: str) -> str:
     """Return the README with its made part as it should be."""
-    return PART.sub(lambda m: f"{m[1]}\n```python\n{generated(text)}\n```\n\n{m[2]}", text)
+    return replaced(text, "first example", f"```python\n{generated(text)}\n```")
 
 
 def inspected(text: str) -> str:

@@ -35,6 +35,7 @@ from tests.benchmarks.workloads import (
     rnn,
     transformer,
 )
+from tests.parts import README
 
 # Above so many parts only tracing is measured: the rest takes minutes a round.
 DEEP = 200
@@ -83,8 +84,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.plot is not None:
         plot.write(results, options.plot)
     if options.write_readme:
-        text = readme.README.read_text()
-        readme.README.write_text(readme.written(text, results))
+        text = README.read_text()
+        README.write_text(readme.written(text, results))
     print(_shown(results, as_markdown if options.markdown else as_text))
 
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
-
 from tests.benchmarks.goals import goals_table
 from tests.benchmarks.measure import FIRST
 from tests.benchmarks.results import Results
@@ -17,14 +14,12 @@ from tests.benchmarks.table import (
     growth_table,
     import_table,
 )
-
-README = Path(__file__).parents[2] / "README.md"
-PART = re.compile(r"(<!-- generated: benchmarks -->\n).*?(<!-- end -->)", re.DOTALL)
+from tests.parts import replaced
 
 
 def written(text: str, results: Results) -> str:
     """Return the README with other tables in their place."""
-    return PART.sub(lambda found: f"{found[1]}\n{tables(results)}\n\n{found[2]}", text)
+    return replaced(text, "benchmarks", tables(results))
 
 
 def tables(results: Results) -> str:

@@ -33,6 +33,7 @@ from tests.benchmarks.variants import (
     candidate,
 )
 from tests.benchmarks.workloads import DIFFERING, EQUAL, equal
+from tests.parts import README
 
 ROOT = Path(__file__).parents[2]
 NAMES = [PLAIN, FLAX, HAND, GENERATED]
@@ -147,7 +148,7 @@ def test_the_plot_is_the_same_bytes_for_the_same_figures(tmp_path):
 
 
 def test_the_readme_holds_the_tables_between_its_marks():
-    text = readme.README.read_text()
+    text = README.read_text()
     assert "tests/benchmarks/trace_time.svg" in text
     ElementTree.parse(ROOT / "tests/benchmarks/trace_time.svg")
     once = readme.written(text, made_up())

@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import re
 
 import jax
 
 from tests.comparison.loading import situations
 from tests.comparison.situation import TOOLS
-from tests.comparison.table import ROOT, cells, markdown, to_json
+from tests.comparison.table import cells, markdown, to_json
+from tests.parts import README, replaced
 
-README = ROOT / "README.md"
-PART = re.compile(r"(<!-- generated: comparison -->\n).*?(<!-- end -->)", re.DOTALL)
-
-
-def written(text: str, table: str) -> str:
-    """Return the README with another table in its place."""
-    return PART.sub(lambda found: f"{found[1]}\n{table}\n\n{found[2]}", text)
+PART = "comparison"
 
 
 def options() -> argparse.Namespace:
@@ -38,7 +32,7 @@ def main() -> None:
     if given.json:
         print(to_json(found))
     elif given.write:
-        README.write_text(written(README.read_text(), markdown(found)))
+        README.write_text(replaced(README.read_text(), PART, markdown(found)))
     elif given.why:
         for name, row in found.items():
             for tool in TOOLS:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib
-import sys
 from pathlib import Path
 from types import ModuleType
 
 from tests.comparison.outcomes import Refused
 from tests.comparison.situation import Situation
-from vjpgen.compiler import Options, Siblings, compile_source
+from tests.compiled import compiled
+from vjpgen.compiler import Options, compile_source
 
 FOLDER = Path(__file__).parent / "situations"
 # The order of the table, and the words for each group.
@@ -44,17 +44,7 @@ def _plain(group: str) -> ModuleType:
 
 
 def _compiled(group: str) -> ModuleType:
-    path = FOLDER / f"{group}.py"
-    name = f"tests.comparison.situations.{group}_vjp"
-    if name not in sys.modules:
-        options = Options(origin=path.name)
-        result = compile_source(path.read_bytes(), path.name, options=options, siblings=Siblings())
-        assert result.output is not None, result.diagnostics
-        module = ModuleType(name)
-        module.__file__ = str(path.with_name(f"{group}_vjp.py"))
-        sys.modules[name] = module
-        exec(compile(result.output, module.__file__, "exec"), vars(module))
-    return sys.modules[name]
+    return compiled(FOLDER / f"{group}.py", f"tests.comparison.situations.{group}_vjp")
 
 
 def refused(source: str) -> None:

@@ -8,19 +8,14 @@ import sys
 
 import pytest
 
-from tests.comparison.__main__ import PART, README
+from tests.comparison.__main__ import PART
 from tests.comparison.loading import situations
 from tests.comparison.table import ROOT, Cells, from_json, markdown, versions
+from tests.parts import README, body
 
 PLAIN = situations()
 TEXT = README.read_text()
-
-
-def table() -> str:
-    """The README's table with its line of versions."""
-    found = PART.search(TEXT)
-    assert found is not None
-    return found[0].removeprefix(found[1]).removesuffix(found[2]).strip()
+TABLE = body(TEXT, PART)
 
 
 def rows(text: str) -> dict[str, list[str]]:
@@ -43,8 +38,8 @@ def test_the_table_is_what_the_programs_give(found):
     for name, row in found.items():
         expected, vjpgen = PLAIN[name].vjpgen_says, row["vjpgen"]
         assert vjpgen.good if expected is None else vjpgen.text == expected, (name, vjpgen)
-        shown = rows(table())[PLAIN[name].title()]
+        shown = rows(TABLE)[PLAIN[name].title()]
         assert shown[-1] == vjpgen.text, f"{name}; run: python -m tests.comparison --write"
-    assert list(rows(table())) == list(rows(markdown(found)))
+    assert list(rows(TABLE)) == list(rows(markdown(found)))
     if versions() in TEXT:
-        assert markdown(found) == table(), "run: python -m tests.comparison --write"
+        assert markdown(found) == TABLE, "run: python -m tests.comparison --write"

@@ -1,0 +1,116 @@
+"""Run the tools on the suites, and write the table."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+
+import flax
+import jax
+
+from tests.power.case import Case
+from tests.power.right import RIGHT
+from tests.power.tools import TOOLS, Verdict, caught, verdict
+from tests.power.wrong import WRONG
+
+OURS = "check_rule"
+VERSIONS = "Made by `python -m tests.power --seeds {seeds} --write` with jax {jax} and flax {flax}."
+LEGEND = """\
+Each rule is checked by each tool at its defaults (`check_grads` with `modes=["rev"], order=2`,
+finite differences along one random direction), on the same function and arguments; `check_rule` is
+told what the rule claims. A wrong rule is caught where the tool says something that it does not say
+of the right rule of the same function. Of rules that are right, with {seeds} seeds each for
+`check_rule`, the second table counts those that fail all the same; where a tool raises anything but
+its own complaint, it *crashes*."""
+
+Say = Callable[[str], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """What each tool says of each rule.
+
+    Args:
+        caught: of wrong rules, whether it finds them.
+        right: of right rules, the first that it has against them over the seeds.
+        seeds: how many seeds `check_rule` checked right rules with.
+    """
+
+    caught: Mapping[str, Mapping[str, bool]]
+    right: Mapping[str, Mapping[str, Verdict]]
+    seeds: int
+
+
+def found(seeds: int, say: Say, *, double: bool = False) -> Found:
+    """Run everything.
+
+    Args:
+        seeds: how many seeds `check_rule` checks right rules with.
+        say: is told how far it is.
+        double: whether the others are given 64-bit floats.
+    """
+    wrong: dict[str, dict[str, bool]] = {tool: {} for tool in TOOLS}
+    right: dict[str, dict[str, Verdict]] = {tool: {} for tool in TOOLS}
+    for case in WRONG.values():
+        say(case.name)
+        for tool in TOOLS:
+            wrong[tool][case.name] = caught(tool, case, double=double)
+    for case in RIGHT.values():
+        say(case.name)
+        for tool in TOOLS:
+            tried = range(seeds if tool == OURS else 1)
+            right[tool][case.name] = worst(tool, case, tried, double)
+    return Found(wrong, right, seeds)
+
+
+def worst(tool: str, case: Case, seeds: Iterable[int], double: bool = False) -> Verdict:
+    """Return the first thing that a tool has against a right rule."""
+    for seed in seeds:
+        says = verdict(tool, case, seed, double=double)
+        if says.says != "passes":
+            return dataclasses.replace(says, detail=f"seed {seed}: {says.detail}")
+    return Verdict("passes")
+
+
+def kinds(suite: Mapping[str, Case]) -> dict[str, list[str]]:
+    """Return the rules of each kind."""
+    gathered: dict[str, list[str]] = {}
+    for case in suite.values():
+        gathered.setdefault(case.kind, []).append(case.name)
+    return gathered
+
+
+def markdown(results: Found) -> str:
+    """Write both tables, with the line of versions and the words that explain them."""
+    versions = VERSIONS.format(seeds=results.seeds, jax=jax.__version__, flax=flax.__version__)
+    legend = LEGEND.format(seeds=results.seeds)
+
+    def catches(tool: str, names: Iterable[str]) -> str:
+        return str(sum(results.caught[tool][name] for name in names))
+
+    def alarms(tool: str, names: Iterable[str]) -> str:
+        counts = Counter(results.right[tool][name].says for name in names)
+        fails, crashes = counts["fails"], counts["crashes"]
+        return f"{fails} + {crashes} crash" if crashes else str(fails)
+
+    wrong = _table("wrong rules: caught", kinds(WRONG), catches)
+    right = _table("right rules: failed all the same", kinds(RIGHT), alarms)
+    return "\n\n".join((versions, legend, wrong, right))
+
+
+def _table(
+    title: str, rows: Mapping[str, list[str]], cell: Callable[[str, Iterable[str]], str]
+) -> str:
+    def line(first: str, names: list[str]) -> str:
+        return _row([first, str(len(names)), *(cell(tool, names) for tool in TOOLS)])
+
+    every = [name for names in rows.values() for name in names]
+    head = [title, "rules", *TOOLS.values()]
+    lines = [_row(head), _row(["---"] * len(head))]
+    lines += [line(kind, names) for kind, names in rows.items()]
+    return "\n".join([*lines, line("**all**", every)])
+
+
+def _row(parts: Iterable[str]) -> str:
+    return f"| {' | '.join(parts)} |"
