@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.experimental import io_callback
 
 from vjpgen.testing import RuleReport, check_rule, verifying
 
@@ -254,6 +255,24 @@ def test_a_cache_is_a_side_effect_that_does_no_harm():
     report = verified(ruled(changed(cached)))
     assert failed(report) == set()
     assert "CACHE" in told(report, "effects", "warning")[0].message
+
+
+@pytest.mark.parametrize("callback", ["io", "debug"])
+def test_a_callback_is_a_side_effect_unless_it_only_prints(callback):
+    seen: list[Any] = []
+    call = {
+        "io": lambda t: io_callback(seen.append, None, t),
+        "debug": lambda t: jax.debug.callback(seen.append, t),
+    }
+
+    def calls(x_t, w_t, *_):
+        call[callback](jax.lax.stop_gradient(x_t))
+        return x_t, w_t
+
+    report = verified(ruled(changed(calls)))
+    assert failed(report) == ({"effects"} if callback == "io" else set())
+    severity = "error" if callback == "io" else "warning"
+    assert "has effects that the source has not" in told(report, "effects", severity)[0].message
 
 
 def test_a_rule_that_is_wrong_in_one_precision_alone():

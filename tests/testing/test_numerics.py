@@ -149,6 +149,21 @@ def test_where_a_function_ends_smaller_steps_are_taken():
     np.testing.assert_allclose(found.value, 1e3, rtol=1e-3)
 
 
+@pytest.mark.parametrize("least", [1e-4, 1e-5])
+def test_steps_that_are_all_too_long_are_not_trusted(least):
+    """An ill-conditioned solve has poles nearby: what differences cannot tell they do not tell."""
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        left, right = (np.linalg.qr(rng.normal(size=(4, 4)))[0] for _ in range(2))
+        a, b = left @ np.diag([1, 0.1, 1e-3, least]) @ right, rng.normal(size=4)
+        line = rng.normal(size=(4, 4)) * np.abs(a)
+        found = slope(lambda t, a=a, b=b, e=line: np.linalg.solve(a + t * e, b), 2.2e-16)
+        expected = -np.linalg.solve(a, line @ np.linalg.solve(a, b))
+        told = found.error <= 1e-2 * np.max(np.abs(found.value))
+        allowed = 10 * found.error + 1e-6 * np.max(np.abs(expected))
+        assert np.all(~told | (np.abs(found.value - expected) <= allowed)), seed
+
+
 def test_complex_numbers_are_paired_as_jax_pairs_them():
     z, w = jnp.array([1 + 2j, 3 - 1j]), jnp.array([0.5 - 1j, 2j])
     expected = jnp.real(jnp.sum(z * w))
