@@ -15,14 +15,14 @@ from tests.power.tools import TOOLS, Verdict, caught, verdict
 from tests.power.wrong import WRONG
 
 OURS = "check_rule"
-VERSIONS = "Made by `python -m tests.power --seeds {seeds} --write` with jax {jax} and flax {flax}."
+VERSIONS = "Made by `python -m tests.power` with jax {jax} and flax {flax}."
 LEGEND = """\
 Each rule is checked by each tool at its defaults (`check_grads` with `modes=["rev"], order=2`,
-finite differences along one random direction), on the same function and arguments; `check_rule` is
-told what the rule claims. A wrong rule is caught where the tool says something that it does not say
-of the right rule of the same function. Of rules that are right, with {seeds} seeds each for
-`check_rule`, the second table counts those that fail all the same; where a tool raises anything but
-its own complaint, it *crashes*."""
+finite differences along one random direction), on the same function and arguments. A wrong rule is
+caught where the tool says something that it does not say of the right rule of the same function.
+The second table counts the right rules that fail all the same, for `check_rule` with any of {seeds}
+seed(s); where a tool raises anything but its own complaint, it *crashes*. `check_rule` is told what
+a rule claims, for which the others have no words."""
 
 Say = Callable[[str], None]
 
@@ -83,7 +83,7 @@ def kinds(suite: Mapping[str, Case]) -> dict[str, list[str]]:
 
 def markdown(results: Found) -> str:
     """Write both tables, with the line of versions and the words that explain them."""
-    versions = VERSIONS.format(seeds=results.seeds, jax=jax.__version__, flax=flax.__version__)
+    versions = VERSIONS.format(jax=jax.__version__, flax=flax.__version__)
     legend = LEGEND.format(seeds=results.seeds)
 
     def catches(tool: str, names: Iterable[str]) -> str:

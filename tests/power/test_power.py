@@ -10,6 +10,10 @@ from tests.power.right import RIGHT
 from tests.power.table import kinds
 from tests.power.tools import caught, compiled_quickly, reported, verdict
 from tests.power.wrong import WRONG
+from vjpgen.testing import verifying
+
+# What the first four checks find.
+FIRST = {"primal", "forward", "structure", "gradient", "claim"}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -20,18 +24,19 @@ def quickly():
 
 @pytest.mark.filterwarnings("ignore")  # rules that are wrong may warn
 @pytest.mark.parametrize("name", WRONG)
-def test_wrong_rule_is_caught(name):
+def test_wrong_rule_is_caught(name, monkeypatch):
     case = WRONG[name]
+    if FIRST.issuperset(case.finds):  # what comes after can only find more
+        monkeypatch.setattr(verifying, "_CHECKS", verifying._CHECKS[:4])
     report = reported(case)
-    found = {finding.check for finding in report.findings if finding.severity == "error"}
     assert not report.ok
-    assert found & set(case.finds), (found, report)
+    assert {finding.check for finding in report.errors} & set(case.finds), report
 
 
-# Every other right rule of a kind: all of them, with as many seeds as one likes, are run by
+# One of three right rules of each kind: all of them, with as many seeds as one likes, are run by
 # `python -m tests.power --seeds 20`.
 @pytest.mark.filterwarnings("ignore::vjpgen.DroppedTangentWarning")
-@pytest.mark.parametrize("name", [name for names in kinds(RIGHT).values() for name in names[::2]])
+@pytest.mark.parametrize("name", [name for names in kinds(RIGHT).values() for name in names[::3]])
 def test_right_rule_passes(name):
     report = reported(RIGHT[name])
     assert report.ok, report
