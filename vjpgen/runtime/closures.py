@@ -393,6 +393,8 @@ class _Rebuild:
 
 def _captures_nothing(function: Any) -> bool:
     """Tell at a glance what most methods are: functions of a module that hold nothing."""
+    if type(function) is not types.FunctionType:  # a bound method has its function's attributes
+        return False
     inner = unwrap_handler(function)
     return (
         type(inner) is types.FunctionType
