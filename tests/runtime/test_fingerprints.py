@@ -31,11 +31,15 @@ from hypothesis import strategies as st
 
 import vjpgen
 from vjpgen.runtime import walks
-from vjpgen.runtime.fingerprints import Incomparable, fingerprint, mentions
+from vjpgen.runtime.fingerprints import Incomparable, fingerprint
 from vjpgen.runtime.recent import Recent
 from vjpgen.runtime.rule import RULE
 
 _numbers = itertools.count()
+
+
+def mentions(value):
+    return fingerprint(value).mentions
 
 
 @pytest.fixture

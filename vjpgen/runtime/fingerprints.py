@@ -20,7 +20,7 @@ from vjpgen.runtime.keys import Incomparable, Key
 from vjpgen.runtime.value_walks import Leaf
 from vjpgen.runtime.walks import Walk
 
-__all__ = ["Incomparable", "Key", "fingerprint", "mentions"]
+__all__ = ["Incomparable", "Key", "fingerprint"]
 
 
 def fingerprint(value: Any, leaf: Leaf | None = None) -> Key:
@@ -50,19 +50,3 @@ def fingerprint(value: Any, leaf: Leaf | None = None) -> Key:
         raise
     except Exception as error:  # reading an attribute may run any code, and nesting is too deep
         raise Incomparable(f"{type(error).__name__} within {type(value).__qualname__}") from error
-
-
-def mentions(value: Any, leaf: Leaf | None = None) -> frozenset[str]:
-    """Return the attributes that untrusted code reached from a value loads or deletes.
-
-    Args:
-        value: any value.
-        leaf: as for `fingerprint`.
-
-    Returns:
-        The names; "*" among them where any attribute may be read by name.
-
-    Raises:
-        Incomparable: where `fingerprint` raises it.
-    """
-    return fingerprint(value, leaf).mentions
