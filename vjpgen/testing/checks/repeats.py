@@ -133,8 +133,11 @@ def _old_objects_apart() -> Iterator[None]:
     """Keep the garbage collector from what exists already.
 
     To say why a tracer is alive, JAX looks hundreds of times through all objects that the collector
-    knows of.
+    knows of. Where somebody has frozen objects already, it is left at that: what is thawed is all.
     """
+    if gc.get_freeze_count():
+        yield
+        return
     gc.freeze()
     try:
         yield
