@@ -285,6 +285,17 @@ def test_a_rule_that_is_wrong_in_one_precision_alone():
     assert "a factor of 2" in report.errors[0].cause
 
 
+@pytest.mark.parametrize("factor", [1.0, 1.01])
+def test_a_rule_that_names_a_dtype_is_verified_in_it(factor):
+    single = changed(lambda x_t, w_t, *_: (x_t.astype(jnp.float32), factor * w_t.astype("f4")))
+    report = verified(ruled(single))
+    assert failed(report) == ({"gradient"} if factor > 1 else set())
+    (told,) = [each for each in report.findings if each.severity == "warning"]
+    assert told.check == "structure"
+    assert "own precision alone: a tangent is float32" in told.message
+    assert "precision" in dict(report.skipped)
+
+
 def test_the_primal_is_compared_with_the_source():
     report = verifying.verify(ruled(), (X, W), plain=lambda x, w: jnp.tanh(x @ w) * 1.001)
     assert "primal" in failed(report)

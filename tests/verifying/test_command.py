@@ -61,8 +61,10 @@ def test_a_page(folder: Folder, run: Run):  # noqa: F811
 
 def test_reports_that_cannot_be_written(folder: Folder, run: Run):  # noqa: F811
     folder.write("model.py", BAD)
-    with pytest.raises(FileNotFoundError, match="page"):
-        run("verify", "-q", "--html", "nowhere/page.html")
+    found = run("verify", "-q", "--html", "nowhere/page.html")
+    assert (found.exit_code, found.stdout) == (2, "")  # before anything is verified
+    assert "no directory 'nowhere' to write 'nowhere/page.html' to" in found.stderr
+    assert run("verify", "--html", ".").exit_code == 2
 
 
 def test_patterns(folder: Folder):  # noqa: F811

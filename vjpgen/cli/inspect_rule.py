@@ -37,12 +37,7 @@ _USAGE, _FINDING = 2, 1
     metavar="N",
     help="Take the N-th set of arguments that the example returns, counted from 1.",
 )
-@click.option(
-    "--html",
-    type=click.Path(dir_okay=False),
-    metavar="FILE",
-    help="Write a page, too, which draws memory over the step.",
-)
+@options.html("which draws memory over the step")
 @options.output_format("text", "json")
 @click.option(
     "--config",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -46,6 +47,33 @@ force_exclude: Decorator = click.option(
 out_dir: Decorator = click.option(
     "--out-dir", metavar="DIR", help="Mirror whole packages under DIR instead."
 )
+
+
+class _NewFile(click.Path):
+    """A file that can be written, which is found out before the work that fills it."""
+
+    def __init__(self) -> None:
+        super().__init__(dir_okay=False, writable=True)
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        path = super().convert(value, param, ctx)
+        folder = os.path.dirname(path) or "."
+        if not os.path.isdir(folder):
+            self.fail(f"there is no directory '{folder}' to write {path!r} to", param, ctx)
+        if not os.path.exists(path) and not os.access(folder, os.W_OK):
+            self.fail(f"the directory '{folder}' does not allow to write {path!r}", param, ctx)
+        return path
+
+
+def html(what: str) -> Decorator:
+    """Add --html.
+
+    Args:
+        what: what the page shows.
+    """
+    return click.option(
+        "--html", type=_NewFile(), metavar="FILE", help=f"Write a page, too, {what}."
+    )
 
 
 def output_format(*formats: str) -> Decorator:

@@ -61,12 +61,7 @@ _FAILED, _USAGE, _INTERRUPTED = 1, 2, 130
     metavar="SECONDS",
     help="How long one rule may take, and the import of its module.",
 )
-@click.option(
-    "--html",
-    type=click.Path(dir_okay=False),
-    metavar="FILE",
-    help="Write a page, too, with plots.",
-)
+@options.html("with plots")
 @options.output_format("text", "json")
 @click.pass_context
 def command(

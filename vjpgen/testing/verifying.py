@@ -208,8 +208,11 @@ def _trial(
     source = Side(subject.calling(about.source), places, about.without_rules)
     if plain is not None:
         source = Side(subject.calling(plain), places, about.without_rules)
+    narrow = ""
     if not _runs(source, arrays):
         arrays = own
+    elif (reason := _refusal(custom, arrays)) and not _refusal(custom, own):
+        arrays, narrow = own, reason
     compared = source
     if reference is not None:
         compared = Side(subject.calling(reference), places)
@@ -230,6 +233,14 @@ def _trial(
         settings,
     )
     trial.findings += resolved.problems
+    if narrow:
+        trial.tell(
+            "structure",
+            "the rule does not take arrays of double precision, and is verified in the example's "
+            f"own precision alone: {narrow}",
+            "warning",
+            cause="a dtype that the rule names, where that of an argument is meant",
+        )
     return trial
 
 
@@ -252,6 +263,24 @@ def _runs(side: Side, arrays: Sequence[Any]) -> bool:
     except Exception:
         return False
     return True
+
+
+def _refusal(side: Side, arrays: Sequence[Any]) -> str:
+    """Say why a function has no gradients of the arrays' own dtypes; nothing where it has."""
+
+    def gradient(arrays: Sequence[Any]) -> Any:
+        outputs, pull, _ = side.vjp(arrays)
+        return pull([jnp.ones_like(output) for output in outputs])
+
+    try:
+        gradients = jax.eval_shape(gradient, list(arrays))
+    except Exception as error:
+        return in_short(error)
+    kinds = [
+        (found.dtype, value.dtype)
+        for found, value in zip(gradients, side.taken(arrays), strict=True)
+    ]
+    return next((f"a tangent is {found}" for found, wanted in kinds if found != wanted), "")
 
 
 # -- checking --------------------------------------------------------------------------------------

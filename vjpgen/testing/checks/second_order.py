@@ -30,7 +30,7 @@ def check_order2(trial: Trial) -> None:
         if target.claim == "exact" and judged.relation == "exact"
     ]
     if not exact:
-        raise NotApplicableError("no gradient is claimed exact, and is")
+        raise NotApplicableError("no gradient is both claimed and found to be exact")
     places = tuple(trial.custom.chosen[position] for position in exact)
     try:
         wanted = _second(trial, dataclasses.replace(trial.source, chosen=places))
