@@ -296,10 +296,12 @@ def test_claims_that_hold_and_claims_that_do_not():
     [unknown] = claims(zero=("v", "w"), state="scale")
     assert "names `v`, which is nothing here" in unknown
     unclaimed = check_rule(rule, *arguments, exact=())
-    notes = {each.leaf: each.message for each in unclaimed.findings if each.check == "claim"}
-    assert "the true gradient; claim it `exact`" in notes["x"]
-    assert "zero; claim it `zero`" in notes["w"]
-    assert "claim it `surrogate` if that is on purpose" in notes["scale"]
+    notes = {each.leaf: each for each in unclaimed.findings if each.check == "claim"}
+    assert "the true one; claim it `exact`" in notes["x"].message
+    assert "zero, and the true one is not; claim it `zero`" in notes["w"].message
+    assert "claim it `surrogate` if that is on purpose" in notes["scale"].message
+    assert [notes[each].severity for each in ("x", "w", "scale")] == ["note", "warning", "warning"]
+    assert (notes["w"].found, notes["w"].expected != "0") == ("0", True)
 
 
 # -- the call itself -------------------------------------------------------------------------------

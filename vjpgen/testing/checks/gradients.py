@@ -343,17 +343,22 @@ def _check_state(
 
 
 def _tell_unclaimed(trial: Trial, target: Target, judged: Judged) -> None:
-    words = {
-        "exact": "the true gradient; claim it `exact` to keep it so",
-        "zero": "zero; claim it `zero` if it is to be",
-        "different": "not the true gradient; claim it `surrogate` if that is on purpose",
-        "state": "",
-    }[judged.relation]
+    start = f"nothing is claimed of `{target.input.path}`: its gradient is"
+    if judged.relation == "exact":
+        words = f"{start} the true one; claim it `exact` to keep it so"
+        trial.tell("claim", words, "note", target=target)
+        return
+    found, expected = both(judged.comparison.found, judged.comparison.expected)
     trial.tell(
         "claim",
-        f"nothing is claimed of `{target.input.path}`: its gradient is {words}",
-        "note",
+        f"{start} zero, and the true one is not; claim it `zero` if that is on purpose"
+        if judged.relation == "zero"
+        else f"{start} not the true one; claim it `surrogate` if that is on purpose, and `exact` "
+        "if it is not",
+        "warning",
         target=target,
+        found=found,
+        expected=expected,
     )
 
 
