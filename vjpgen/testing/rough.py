@@ -25,6 +25,7 @@ class Rough:
         arrays: the arrays.
         custom: the rule's gradients; None where they could not be computed.
         reference: those of the source.
+        outputs: what the forward rule gives, and what the source does; None where not known.
         jaxprs: what was computed.
         error: what the rule raised.
     """
@@ -32,6 +33,7 @@ class Rough:
     arrays: Sequence[Any]
     custom: list[Array] | None
     reference: list[Array] | None
+    outputs: Sequence[Sequence[Any] | None]
     jaxprs: Sequence[Any]
     error: Exception | None
 
@@ -61,20 +63,26 @@ def _is_double(value: Any) -> bool:
 
 def _rough(trial: Trial, arrays: Sequence[Any]) -> Rough:
     found: list[list[Array] | None] = []
+    outputs: list[Sequence[Any] | None] = []
     jaxprs: list[Any] = []
     error: Exception | None = None
     for side in (trial.custom, trial.source):
         try:
-            gradients, jaxpr = _gradients(trial, side, arrays)
+            given, gradients, jaxpr = _gradients(trial, side, arrays)
             found.append(gradients)
+            outputs.append(given)
             jaxprs += [] if jaxpr is None else [jaxpr]
         except Exception as caught:
             error = caught if side is trial.custom else error
             found.append(None)
-    return Rough(arrays, found[0], found[1], jaxprs, error)
+            outputs.append(None)
+    return Rough(arrays, found[0], found[1], outputs, jaxprs, error)
 
 
-def _gradients(trial: Trial, side: Side, arrays: Sequence[Any]) -> tuple[list[Array], Any]:
+def _gradients(
+    trial: Trial, side: Side, arrays: Sequence[Any]
+) -> tuple[Sequence[Any], list[Array], Any]:
+    """Return outputs, gradients, and what was computed; None of that where it ran eagerly."""
     with side.context():
         kinds = jax.eval_shape(lambda values: side.results(values)[0], list(arrays))
     directions = [
@@ -88,6 +96,7 @@ def _gradients(trial: Trial, side: Side, arrays: Sequence[Any]) -> tuple[list[Ar
     if known is not None:
         compiled = side.compiled(arrays, directions[0])
         steps = [compiled.call(list(arrays), each) for each in directions]
-        return stacked([step.gradients for step in steps]), compiled.jaxpr
-    _, pull, _ = side.vjp(arrays)
-    return stacked([pull(each) for each in directions]), None
+        gradients = stacked([step.gradients for step in steps])
+        return steps[0].outputs, gradients, compiled.jaxpr
+    outputs, pull, _ = side.vjp(arrays)
+    return outputs, stacked([pull(each) for each in directions]), None

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr
+from jax.interpreters import partial_eval
 
 # In units of the dtype's epsilon: how much a component may differ beside the leaf's largest, and
 # how much beside itself.
@@ -85,32 +86,70 @@ def _real(dtype: Any) -> str:
 # -- what a function computes in -------------------------------------------------------------------
 
 
-def coarsest(jaxprs: Sequence[Any], at_most: Any) -> Any:
+def coarsest(jaxprs: Sequence[Any], at_most: Any, limit: float = np.inf) -> Any:
     """Return the least exact floating point dtype that is computed in.
 
     Args:
         jaxprs: what is computed.
         at_most: the dtype of the inputs.
+        limit: dtypes whose epsilon is larger do not count.
     """
     found = at_most
     for jaxpr in jaxprs:
         for dtype in _dtypes(jaxpr):
-            if epsilon(dtype) > epsilon(found):
+            if epsilon(found) < epsilon(dtype) <= limit:
                 found = dtype
     return found
 
 
+def allowed_dtype(source: Sequence[Any], custom: Sequence[Any], at_most: Any, own: float) -> Any:
+    """Return the least exact dtype that a rule may compute in.
+
+    That of the source; and one that is no coarser than the example.
+
+    Args:
+        source: what the source computes.
+        custom: what the function with its rule computes.
+        at_most: the dtype of the inputs.
+        own: the epsilon of the example's dtype.
+    """
+    found = coarsest(source, at_most)
+    return coarsest(custom, found, limit=max(own, epsilon(found)))
+
+
+def leading_to(jaxpr: Any, places: Sequence[int]) -> Any:
+    """Return what leads to some results of a program, counted from the end where negative."""
+    wanted = {place % len(jaxpr.jaxpr.outvars) for place in places}
+    used = [place in wanted for place in range(len(jaxpr.jaxpr.outvars))]
+    return partial_eval.dce_jaxpr(jaxpr.jaxpr, used)[0]
+
+
+def draws(jaxpr: Any) -> bool:
+    """Tell whether a program draws random numbers."""
+    return any("random" in name or "rng" in name or "threefry" in name for name in _names(jaxpr))
+
+
+def _names(jaxpr: Any) -> Iterator[str]:
+    for equation in _equations(jaxpr):
+        yield equation.primitive.name
+
+
 def _dtypes(jaxpr: Any) -> Iterator[Any]:
     """Yield the floating point dtypes that operations give, constants apart."""
+    for equation in _equations(jaxpr):
+        for out in equation.outvars if equation.invars else ():
+            dtype = getattr(out.aval, "dtype", None)
+            if dtype is not None and jnp.issubdtype(dtype, np.inexact):
+                yield dtype
+
+
+def _equations(jaxpr: Any) -> Iterator[Any]:
+    """Yield the operations of a program, those of inner ones too."""
     jaxpr = jaxpr.jaxpr if isinstance(jaxpr, ClosedJaxpr) else jaxpr
     for equation in jaxpr.eqns:
-        if equation.invars:
-            for out in equation.outvars:
-                dtype = getattr(out.aval, "dtype", None)
-                if dtype is not None and jnp.issubdtype(dtype, np.inexact):
-                    yield dtype
+        yield equation
         for inner in jax.tree_util.tree_leaves(
             list(equation.params.values()), is_leaf=lambda leaf: isinstance(leaf, Jaxpr)
         ):
             if isinstance(inner, (Jaxpr, ClosedJaxpr)):
-                yield from _dtypes(inner)
+                yield from _equations(inner)

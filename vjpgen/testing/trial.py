@@ -7,12 +7,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import jax.numpy as jnp
+import numpy as np
+
+from vjpgen.runtime.leaves import is_extended
 from vjpgen.testing.claims import Claimed
 from vjpgen.testing.report import Check, Claim, Finding, Leaf, Severity
 from vjpgen.testing.ruled import Ruled
 from vjpgen.testing.sides import Side
 from vjpgen.testing.subjects import Input, Subject
-from vjpgen.testing.tolerances import Tolerance, asked_for, tolerance_of
+from vjpgen.testing.tolerances import Tolerance, asked_for, epsilon, tolerance_of
 
 
 class NotApplicableError(Exception):
@@ -110,6 +114,12 @@ class Trial:
     def taken_value(self, number: int) -> Any:
         """Return the array of one target, in double precision."""
         return self.arrays[self.custom.chosen[number]]
+
+    @property
+    def unit(self) -> float:
+        """The epsilon of the example's least exact dtype."""
+        kinds = [each.dtype for each in self.own if not is_extended(each)]
+        return max((epsilon(kind) for kind in kinds if jnp.issubdtype(kind, np.inexact)), default=0)
 
     def has_errors(self, checks: Iterable[str]) -> bool:
         """Tell whether one of some checks has failed."""

@@ -8,17 +8,27 @@ from typing import Any
 
 import numpy as np
 
+from vjpgen.runtime.leaves import is_extended
 from vjpgen.testing import probes
 from vjpgen.testing.causes import Case, cause_of
 from vjpgen.testing.comparing import Array, Comparison, compare, host, samples, stacked
+from vjpgen.testing.nearby import is_inside, nearby
 from vjpgen.testing.report import Leaf, Relation
 from vjpgen.testing.rough import rough
 from vjpgen.testing.sides import Compiled
 from vjpgen.testing.texts import both, place
-from vjpgen.testing.tolerances import Tolerance, coarsest, epsilon
+from vjpgen.testing.tolerances import (
+    Tolerance,
+    allowed_dtype,
+    coarsest,
+    draws,
+    epsilon,
+    leading_to,
+)
 from vjpgen.testing.trial import Target, Trial
 
-_NOISY = 4  # the number of directions along which noise is measured
+_NEARBY = 2  # how many other points are tried
+_MUCH_FINER = 1e-6  # beside which differences in low precision do not matter in high precision
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -53,6 +63,9 @@ def check_gradient(trial: Trial) -> None:
     trial.memory["judged"] = judged
     _check_source(trial, reference)
     _check_claims(trial, custom, reference, judged)
+    if reference is not None:
+        triples = zip(custom, reference, tolerances, strict=True)
+        _check_nearby(trial, [compare(*each).ok for each in triples])
 
 
 # -- gradients -------------------------------------------------------------------------------------
@@ -98,24 +111,37 @@ def _tolerances(
     trial: Trial, custom: Sequence[Array], reference: Sequence[Array] | None
 ) -> list[Tolerance]:
     """Find out how exact each leaf's gradient can be."""
-    jaxprs = [
-        trial.memory[name].jaxpr
+    ours, theirs = (
+        [] if trial.memory[name] is None else [trial.memory[name].jaxpr]
         for name in ("custom_compiled", "source_compiled")
-        if trial.memory[name] is not None
+    )
+    trial.memory["computed_in"] = allowed_dtype(theirs, ours, np.float64, trial.unit)
+    dtypes: list[Any] = []
+    for last in range(-len(trial.targets), 0):  # the last results are the gradients
+        source = [leading_to(each, [last]) for each in theirs]
+        custom_part = [leading_to(each, [last]) for each in ours]
+        dtypes.append(allowed_dtype(source, custom_part, np.float64, trial.unit))
+    trial.memory["coarser"] = [
+        str(used) if epsilon(used) > epsilon(dtype) else ""
+        for dtype, used in ((each, coarsest(ours, each)) for each in dtypes)
     ]
-    dtype = coarsest(jaxprs, np.float64)
-    trial.memory["computed_in"] = dtype
-    noise = _noise(trial, custom, reference, epsilon(dtype))
-    return [trial.tolerance(dtype, each) for each in noise]
+    trial.memory["random"] = any(map(draws, (*ours, *theirs)))
+    noise = _noise(trial, custom, reference, [epsilon(each) for each in dtypes])
+    return [trial.tolerance(*each) for each in zip(dtypes, noise, strict=True)]
 
 
 def _noise(
-    trial: Trial, custom: Sequence[Array], reference: Sequence[Array] | None, unit: float
+    trial: Trial,
+    custom: Sequence[Array],
+    reference: Sequence[Array] | None,
+    units: Sequence[float],
 ) -> list[float]:
     """Measure how much rounding there is in each leaf's gradient.
 
     The gradients in low precision differ from those in double precision by the rounding errors of
-    the former; those of the latter are smaller by as much as the precision is higher.
+    the former; those of the latter are smaller by as much as the precision is higher. Where other
+    random numbers are drawn in low precision, the gradients differ by those, too, which matters
+    unless the precision is much higher.
     """
     low = rough(trial)
     found = [0.0] * len(trial.targets)
@@ -127,7 +153,10 @@ def _noise(
                 apart = np.abs(coarse - fine[: len(coarse)])
             apart = float(np.max(apart, where=np.isfinite(apart), initial=0.0))
             dtype = coarsest(low.jaxprs, low.dtype(trial.custom.chosen[number]))
-            found[number] += apart * min(unit / epsilon(dtype), 1.0)
+            finer = min(units[number] / epsilon(dtype), 1.0)
+            if trial.memory["random"] and finer > _MUCH_FINER:
+                continue
+            found[number] += apart * finer
     return found
 
 
@@ -229,6 +258,49 @@ def _check_source(trial: Trial, reference: Sequence[Array] | None) -> None:
             )
 
 
+def _check_nearby(trial: Trial, same: Sequence[bool]) -> None:
+    """What is claimed to be exact is so a little off the example, too.
+
+    In an example, factors may be 1 and terms 0, as scales and biases are at first.
+
+    Args:
+        trial: the rule.
+        same: for each leaf, whether its gradient is autodiff's in the example.
+    """
+    ours, theirs = trial.memory["custom_compiled"], trial.memory["source_compiled"]
+    if ours is None or theirs is None or any(map(is_extended, trial.custom.taken(trial.arrays))):
+        return
+    cotangents = trial.memory["cotangents"]
+    for number in range(1, _NEARBY + 1):
+        values = nearby(trial, number, alike=True)
+        if not is_inside(trial, values):
+            continue
+        arrays = trial.custom.put(trial.arrays, values)
+        weights = cotangents[number % len(cotangents)]
+        found, wanted = (each.call(arrays, weights).gradients for each in (ours, theirs))
+        for place_of, target in enumerate(trial.targets):
+            known = any(each.leaf == target.input.path for each in trial.findings)
+            if target.claim == "exact" and same[place_of] and not known:
+                _compare_nearby(trial, place_of, host(found[place_of]), host(wanted[place_of]))
+
+
+def _compare_nearby(trial: Trial, position: int, found: Array, wanted: Array) -> None:
+    result = compare(found[None], wanted[None], trial.memory["tolerances"][position])
+    if result.ok or not np.isfinite(wanted).all():
+        return
+    target, texts = trial.targets[position], both(result.found, result.expected)
+    trial.tell(
+        "gradient",
+        f"the gradient of `{target.input.path}` is right in the example, but wrong for arguments "
+        f"that are up to an eighth off: {texts[0]}{place(result.where[1:])}, where the true "
+        f"gradient is {texts[1]}",
+        target=target,
+        found=texts[0],
+        expected=texts[1],
+        cause="a factor that is 1 in the example, or a term that is 0",
+    )
+
+
 # -- claims ----------------------------------------------------------------------------------------
 
 
@@ -273,7 +345,7 @@ def _tell_wrong(
         value = host(trial.taken_value(number))
         sizes = axis_sizes(trial)
         case = Case(custom, reference, judged.tolerance, value, others, sizes)
-        cause = cause_of(case)
+        cause = cause_of(case) or _coarseness(trial, number)
     found, expected = both(result.found, result.expected)
     where = place(result.where[1:]) if len(result.where) == custom.ndim else ""
     wrong = f"{result.wrong} of {max(target.size, 1)} components" if where else ""
@@ -289,6 +361,12 @@ def _tell_wrong(
         expected=expected,
         cause=cause,
     )
+
+
+def _coarseness(trial: Trial, number: int) -> str:
+    """Name the dtype where the rule computes less exactly than source and example."""
+    dtype = trial.memory["coarser"][number]
+    return f"it computes in {dtype}, and neither the source nor the example does" if dtype else ""
 
 
 def axis_sizes(trial: Trial) -> dict[int, str]:

@@ -16,10 +16,12 @@ from vjpgen.testing.directions import cotangents
 from vjpgen.testing.report import Check
 from vjpgen.testing.sides import Results, Side
 from vjpgen.testing.texts import number, place
-from vjpgen.testing.tolerances import Tolerance, coarsest, epsilon
+from vjpgen.testing.tolerances import Tolerance, allowed_dtype, epsilon, leading_to
 from vjpgen.testing.trial import NotApplicableError, Trial
 
-_ROUNDING = 64.0
+# In units of the dtype's epsilon: how much outputs of the same operations may differ.
+_ROUNDING = {"bfloat16": 4.0, "float16": 8.0}
+_OTHERWISE = 64.0
 
 
 def check_primal(trial: Trial) -> None:
@@ -129,12 +131,14 @@ def _compare(trial: Trial, check: Check, found: Results, wanted: Results, whose:
                 check, f"there are {len(ours)} {words}s, where {whose} has {len(theirs)}"
             )  # fmt: skip
             continue
+        first = part * len(found[0])
         for position, pair in enumerate(zip(ours, theirs, strict=True)):
-            _compare_output(trial, check, *pair, f"{words} {position}", whose)
+            what = f"{words} {position}"
+            _compare_output(trial, check, *pair, what, whose, first + position)
 
 
 def _compare_output(
-    trial: Trial, check: Check, found: Any, wanted: Any, what: str, whose: str
+    trial: Trial, check: Check, found: Any, wanted: Any, what: str, whose: str, number_of: int
 ) -> None:
     kinds = [f"{each.dtype}{list(each.shape)}" for each in (found, wanted)]
     if kinds[0] != kinds[1]:
@@ -146,7 +150,7 @@ def _compare_output(
         )
         return
     exact = not jnp.issubdtype(found.dtype, np.inexact)
-    tolerance = Tolerance(0, 0) if exact else rounding(trial, found.dtype)
+    tolerance = Tolerance(0, 0) if exact else rounding(trial, found.dtype, number_of)
     result = compare(_numbers(found)[None], _numbers(wanted)[None], tolerance)
     if not result.ok:
         where = place(result.where[1:])
@@ -160,11 +164,20 @@ def _compare_output(
         )
 
 
-def rounding(trial: Trial, dtype: Any) -> Tolerance:
-    """Return how far two runs of the same operations may be apart."""
-    compiled = [trial.memory.get(name) for name in ("plain_results", "custom_results")]
-    jaxprs = [each.jaxpr for each in compiled if each is not None]
-    unit = _ROUNDING * epsilon(coarsest(jaxprs, dtype))
+def rounding(trial: Trial, dtype: Any, place: int) -> Tolerance:
+    """Return how far two runs of the same operations may be apart.
+
+    Args:
+        trial: the rule.
+        dtype: that of an output.
+        place: which output it is, the updates counted after the outputs.
+    """
+    theirs, ours = (
+        [] if compiled is None else [leading_to(compiled.jaxpr, [place])]
+        for compiled in map(trial.memory.get, ("plain_results", "custom_results"))
+    )
+    least = allowed_dtype(theirs, ours, dtype, trial.unit)
+    unit = _ROUNDING.get(np.dtype(least).name, _OTHERWISE) * epsilon(least)
     return Tolerance(min(unit, 0.25), min(unit, 0.25))
 
 

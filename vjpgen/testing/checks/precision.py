@@ -9,9 +9,9 @@ import numpy as np
 
 from vjpgen.testing.causes import Case, cause_of
 from vjpgen.testing.comparing import Array, Comparison, compare, host
-from vjpgen.testing.rough import is_double, rough
+from vjpgen.testing.rough import Rough, is_double, rough
 from vjpgen.testing.texts import both, place
-from vjpgen.testing.tolerances import Tolerance, coarsest
+from vjpgen.testing.tolerances import Tolerance, coarsest, leading_to, tolerance_of
 from vjpgen.testing.trial import NotApplicableError, Trial
 
 _MOST_NOISE = 1 / 32  # of a leaf's largest component
@@ -27,9 +27,40 @@ def check_precision(trial: Trial) -> None:
     if found.error is not None:
         raise found.error
     assert found.custom is not None
+    _check_outputs(trial, found)
     for position in range(len(trial.targets)):
         theirs = None if found.reference is None else found.reference[position]
         _check_leaf(trial, position, found.custom[position], theirs, found.jaxprs)
+
+
+def _check_outputs(trial: Trial, found: Rough) -> None:
+    """In low precision the forward rule gives what the source does, as far as that is finite."""
+    ours, theirs = found.outputs
+    known = trial.has_own_reference or trial.has_errors(["forward"])
+    if ours is None or theirs is None or known:
+        return
+    for position, (mine, wanted) in enumerate(zip(ours, theirs, strict=True)):
+        dtype = coarsest([leading_to(each, [position]) for each in found.jaxprs], mine.dtype)
+        reference = host(wanted)
+        full = host(trial.memory["results"][0][position])
+        noise = float(np.max(np.abs(reference - full), where=np.isfinite(full), initial=0.0))
+        if not np.isfinite(reference).all() or trial.memory["random"]:
+            noise = 0.0
+        largest = float(np.max(np.abs(full), where=np.isfinite(full), initial=0.0))
+        tolerance = tolerance_of(dtype, noise=min(noise, _MOST_NOISE * largest))
+        custom = np.where(np.isfinite(reference), host(mine), reference)
+        result = compare(custom[None], reference[None], tolerance)
+        if result.ok:
+            continue
+        texts = both(result.found, result.expected)
+        trial.tell(
+            "precision",
+            f"in {mine.dtype} output {position} of the forward rule differs from what the primal "
+            f"gives: {texts[0]}{place(result.where[1:])} instead of {texts[1]}",
+            found=texts[0],
+            expected=texts[1],
+            cause="overflow or underflow, cancellation, or a branch on the dtype",
+        )
 
 
 def _check_leaf(
@@ -71,11 +102,14 @@ def _closest(
 ) -> Comparison:
     """Compare with autodiff in the same precision, and with the rule in double precision.
 
-    Either will do: random draws differ from precision to precision, and autodiff may be far off.
+    Either will do, since autodiff may be far off; but where numbers are drawn, others are drawn in
+    double precision.
     """
     against = [full] if reference is None else [reference, full]
     noise = 0.0
-    if reference is not None:
+    if reference is not None and trial.memory["random"]:
+        against = [reference]
+    elif reference is not None:
         with np.errstate(invalid="ignore"):
             apart = np.abs(reference - full)
         noise = float(np.max(apart, where=np.isfinite(apart), initial=0.0))

@@ -9,8 +9,8 @@ from typing import Any
 
 import jax
 
-from vjpgen.testing.checks.transforms import nearby
 from vjpgen.testing.comparing import compare, host
+from vjpgen.testing.nearby import nearby
 from vjpgen.testing.sides import Side
 from vjpgen.testing.texts import both, place
 from vjpgen.testing.tolerances import Tolerance

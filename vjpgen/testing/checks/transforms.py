@@ -11,8 +11,8 @@ import numpy as np
 
 from vjpgen.runtime.leaves import is_extended
 from vjpgen.testing.comparing import Array, compare, host
-from vjpgen.testing.directions import eighths, generator
 from vjpgen.testing.failures import in_short
+from vjpgen.testing.nearby import is_inside, nearby
 from vjpgen.testing.report import Check
 from vjpgen.testing.sides import Side, Step, outputs_only
 from vjpgen.testing.texts import both, place
@@ -179,8 +179,7 @@ def _made_points(trial: Trial) -> tuple[list[Any], tuple[Any, ...], list[Step]]:
     points = [values]
     for number in range(1, _POINTS):
         moved = nearby(trial, number)
-        outputs = _outputs(trial, trial.custom.put(trial.arrays, moved))
-        points.append(moved if all(np.isfinite(host(each)).all() for each in outputs) else values)
+        points.append(moved if is_inside(trial, moved) else values)
     weights = trial.memory["cotangents"][:_POINTS]
     weights = [weights[number % len(weights)] for number in range(_POINTS)]
     call = trial.memory["custom_compiled"].call
@@ -191,25 +190,6 @@ def _made_points(trial: Trial) -> tuple[list[Any], tuple[Any, ...], list[Step]]:
     batches = [np.stack([*map(np.asarray, each)]) for each in zip(*points, strict=True)]
     cotangents = tuple(np.stack([*map(np.asarray, each)]) for each in zip(*weights, strict=True))
     return batches, cotangents, wanted
-
-
-def _outputs(trial: Trial, arrays: Sequence[Any]) -> Sequence[Any]:
-    compiled = trial.memory["plain_results"]
-    return (trial.plain.results(arrays) if compiled is None else compiled.call(list(arrays)))[0]
-
-
-def nearby(trial: Trial, number: int) -> list[Any]:
-    """Return the differentiated arrays a little off the example's, signs and zeros as they are.
-
-    An array of zeros alone, as a bias is at first, is moved off zero.
-    """
-    moved = []
-    for position, value in enumerate(trial.custom.taken(trial.arrays)):
-        drawn = eighths(generator(trial.settings.seed, 3, number, position), value.shape) / 16
-        start = host(value)
-        near = start * (1 + drawn) if start.any() else drawn
-        moved.append(jnp.asarray(near.astype(value.dtype)))
-    return moved
 
 
 def compare_all(
