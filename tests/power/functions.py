@@ -451,6 +451,71 @@ class Dropout(Real):
         return Dropout.primal(g, key), None
 
 
+class Dropped(Real):
+    """a dense layer in single precision, whatever its arguments are, under dropout"""
+
+    @staticmethod
+    def arguments(rng):
+        key = jax.random.key(int(rng.integers(1000)))
+        return normal(rng, (3, 4)), normal(rng, (4, 5)), key
+
+    @staticmethod
+    def primal(x, kernel, key):
+        y = x.astype(jnp.float32) @ kernel.astype(jnp.float32)
+        return jnp.where(jax.random.bernoulli(key, 0.5, y.shape), 2 * y, 0).astype(x.dtype)
+
+    @staticmethod
+    def forward(x, kernel, key):
+        return Dropped.primal(x, kernel, key), (x, kernel, key)
+
+    @staticmethod
+    def backward(saved, g):
+        x, kernel, key = saved
+        t = jnp.where(jax.random.bernoulli(key, 0.5, g.shape), 2 * g, 0)
+        return t @ kernel.T, x.T @ t, None
+
+
+class Metered(Real):
+    """a dense layer, and a figure about it in bfloat16"""
+
+    arguments = staticmethod(drawn((3, 4), (4, 5)))
+
+    @staticmethod
+    def primal(x, kernel):
+        return x @ kernel, jnp.abs(x).max().astype(jnp.bfloat16)
+
+    @staticmethod
+    def forward(x, kernel):
+        return Metered.primal(x, kernel), (x, kernel)
+
+    @staticmethod
+    def backward(saved, g):
+        x, kernel = saved
+        dense, figure = g
+        top = jnp.abs(x) == jnp.abs(x).max()
+        return dense @ kernel.T + figure.astype(x.dtype) * jnp.sign(x) * top, x.T @ dense
+
+
+class Halved(Real):
+    """a dense layer that computes in bfloat16"""
+
+    arguments = staticmethod(drawn((3, 4), (4, 5)))
+
+    @staticmethod
+    def primal(x, kernel):
+        return (x.astype(jnp.bfloat16) @ kernel.astype(jnp.bfloat16)).astype(x.dtype)
+
+    @staticmethod
+    def forward(x, kernel):
+        return Halved.primal(x, kernel), (x, kernel)
+
+    @staticmethod
+    def backward(saved, g):
+        x, kernel = (each.astype(jnp.bfloat16) for each in saved)
+        t = g.astype(jnp.bfloat16)
+        return (t @ kernel.T).astype(g.dtype), (x.T @ t).astype(g.dtype)
+
+
 class CumSum(Real):
     """a cumulative sum"""
 

@@ -35,12 +35,15 @@ from tests.power.functions import (
     CumSum,
     Dense,
     Dropout,
+    Dropped,
     Embedding,
     FixedPoint,
+    Halved,
     LayerNorm,
     LeakyRelu,
     LogDensity,
     LogSumExp,
+    Metered,
     Mlp,
     Moments,
     Normed,
@@ -102,13 +105,15 @@ for each in (Spectral, Power):
     add_real("complex64", each)
 
 DISCRETE = "integers, booleans and keys among the arguments"
-for each in (CrossEntropy, Embedding, SegmentSum, Dropout):
+for each in (CrossEntropy, Embedding, SegmentSum, Dropout, Dropped):
     add_real(DISCRETE, each)
 
 # -- precision -------------------------------------------------------------------------------------
 
 for each in (Dense, Conv, LayerNorm, RmsNorm, Attention, CrossEntropy, Rnn):
     add_real("bfloat16", each, of_dtype(each.arguments, jnp.bfloat16))
+for each in (Halved, Metered):
+    add_real("bfloat16", each)
 for each in (Dense, LogSumExp, Recompute, Moments):
     add_real("float16", each, of_dtype(each.arguments, jnp.float16))
 
@@ -154,6 +159,41 @@ def _rows(rng):
 
 
 add("layernorm_rows", MIXED, "rows of very different size", LayerNorm.make, _rows)
+
+
+@right("bfloat16", of_dtype(RmsNorm.arguments, jnp.bfloat16))
+def rms_norm_in_single():
+    """a backward rule that computes in float32, whatever its arguments are"""
+
+    def backward(saved, g):
+        single = [each.astype(jnp.float32) for each in (*saved, g)]
+        x_t, scale_t = RmsNorm.backward(tuple(single[:-1]), single[-1])
+        return x_t.astype(g.dtype), scale_t.astype(g.dtype)
+
+    return RmsNorm.make(backward=backward)
+
+
+def _one_hot(rng):
+    return normal(rng, (4, 5)), jax.nn.one_hot(jnp.asarray(rng.integers(0, 5, 4)), 5)
+
+
+@right(DISCRETE, _one_hot, zero="labels")
+def cross_entropy_of_one_hot():
+    """a rule that keeps the class alone, as the labels have a single one each"""
+
+    def loss(logits, labels):
+        return -(jax.nn.log_softmax(logits) * labels).sum(-1)
+
+    def forward(logits, labels):
+        return loss(logits, labels), (logits, labels.argmax(-1))
+
+    def backward(saved, g):
+        logits, classes = saved
+        wanted = jax.nn.one_hot(classes, 5, dtype=logits.dtype)
+        return g[:, None] * (jax.nn.softmax(logits) - wanted), jnp.zeros_like(logits)
+
+    return by_jax(loss, forward, backward)
+
 
 # -- kinks -----------------------------------------------------------------------------------------
 

@@ -23,12 +23,15 @@ from tests.power.functions import (
     CumSum,
     Dense,
     Dropout,
+    Dropped,
     Embedding,
     FixedPoint,
+    Halved,
     LayerNorm,
     LeakyRelu,
     LogDensity,
     LogSumExp,
+    Metered,
     Mlp,
     Moments,
     Normed,
@@ -130,6 +133,12 @@ def log_sum_exp_by_little():
 def covariance_without_half():
     """the covariance's tangent lacks its half"""
     return changed(LogDensity, {0: lambda t: 2 * t})
+
+
+@wrong(SCALED, Metered)
+def metered_by_a_tenth():
+    """the kernel's tangent off by a tenth, beside an output in bfloat16"""
+    return changed(Metered, {1: lambda t: 1.1 * t})
 
 
 # -- sign ------------------------------------------------------------------------------------------
@@ -431,6 +440,29 @@ def recomputed_otherwise():
     return Recompute.make(backward=backward)
 
 
+@wrong(RESIDUAL, Dropped)
+def dropped_stopped():
+    """no tangent for the kernel, where single precision draws another mask than double"""
+    return changed(Dropped, {1: jnp.zeros_like})
+
+
+@wrong(RESIDUAL, Tanh)
+def tanh_kept_in_half():
+    """the output kept in bfloat16, which the slope is not good enough with"""
+    return Tanh.make(forward=lambda x: (jnp.tanh(x), jnp.tanh(x).astype(jnp.bfloat16)))
+
+
+@wrong(RESIDUAL, RmsNorm, arguments=lambda rng: (normal(rng, (3, 5)), jnp.ones(5)))
+def rms_norm_without_scale():
+    """the scale forgotten, which is one in the example, as it is at first"""
+
+    def backward(saved, g):
+        x, inverse, scale = saved
+        return RmsNorm.backward((x, inverse, jnp.ones_like(scale)), g)
+
+    return RmsNorm.make(backward=backward)
+
+
 @wrong(RESIDUAL, Dropout)
 def dropout_with_another_mask():
     """draws another mask in the backward pass"""
@@ -542,6 +574,27 @@ def module_updates_twice():
         return vjpgen.vjp(Normed.primal, net, x)
 
     return Normed.make(forward=forward)
+
+
+@wrong(FORWARD, Halved, "forward")
+def halved_by_a_quarter():
+    """the output in bfloat16, off by a quarter"""
+
+    def forward(x, kernel):
+        return 1.25 * Halved.primal(x, kernel), (x, kernel)
+
+    return Halved.make(forward=forward)
+
+
+@wrong(FORWARD, LogSumExp, "precision", arguments=lambda rng: (normal(rng, (3, 4)) + 100,))
+def log_sum_exp_that_overflows():
+    """sums the exponentials as they are, which is too much in single precision alone"""
+
+    def forward(x):
+        _, saved = LogSumExp.forward(x)
+        return jnp.log(jnp.exp(x).sum(-1)), saved
+
+    return LogSumExp.make(forward=forward)
 
 
 # -- linearity -------------------------------------------------------------------------------------

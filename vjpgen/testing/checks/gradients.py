@@ -24,6 +24,7 @@ from vjpgen.testing.tolerances import (
     draws,
     epsilon,
     leading_to,
+    tolerance_of,
 )
 from vjpgen.testing.trial import Target, Trial
 
@@ -121,9 +122,10 @@ def _tolerances(
         source = [leading_to(each, [last]) for each in theirs]
         custom_part = [leading_to(each, [last]) for each in ours]
         dtypes.append(allowed_dtype(source, custom_part, np.float64, trial.unit))
+    used = [coarsest(ours, each) for each in dtypes]
     trial.memory["coarser"] = [
-        str(used) if epsilon(used) > epsilon(dtype) else ""
-        for dtype, used in ((each, coarsest(ours, each)) for each in dtypes)
+        most if epsilon(most) > epsilon(dtype) else None
+        for most, dtype in zip(used, dtypes, strict=True)
     ]
     trial.memory["random"] = any(map(draws, (*ours, *theirs)))
     noise = _noise(trial, custom, reference, [epsilon(each) for each in dtypes])
@@ -345,7 +347,7 @@ def _tell_wrong(
         value = host(trial.taken_value(number))
         sizes = axis_sizes(trial)
         case = Case(custom, reference, judged.tolerance, value, others, sizes)
-        cause = cause_of(case) or _coarseness(trial, number)
+        cause = _coarseness(trial, number, custom, reference) or cause_of(case)
     found, expected = both(result.found, result.expected)
     where = place(result.where[1:]) if len(result.where) == custom.ndim else ""
     wrong = f"{result.wrong} of {max(target.size, 1)} components" if where else ""
@@ -363,10 +365,20 @@ def _tell_wrong(
     )
 
 
-def _coarseness(trial: Trial, number: int) -> str:
-    """Name the dtype where the rule computes less exactly than source and example."""
-    dtype = trial.memory["coarser"][number]
-    return f"it computes in {dtype}, and neither the source nor the example does" if dtype else ""
+def _coarseness(trial: Trial, number: int, custom: Array, reference: Array) -> str:
+    """Name the dtype where the rule computes less exactly than source and example, and that is it.
+
+    Args:
+        trial: the rule.
+        number: which leaf.
+        custom: the rule's gradients.
+        reference: those of the source.
+    """
+    coarse = trial.memory["coarser"][number]
+    if coarse is None or not compare(custom, reference, tolerance_of(coarse)).ok:
+        return ""
+    name = np.dtype(coarse).name
+    return f"the rule computes in {name}, and neither the source nor the example does"
 
 
 def axis_sizes(trial: Trial) -> dict[int, str]:
