@@ -65,6 +65,12 @@ def test_kinds_of_values_that_hold_others(kinds, kind):
     assert_same(back, expected(X, W), rtol=1e-5)
 
 
+@pytest.mark.parametrize("wrap", [lambda f: f, jax.jit], ids=["eager", "jit"])
+def test_a_decorated_lifted_function(values, wrap):
+    grad = lambda m: wrap(jax.grad(lambda x, w: m.decorated(x, w).sum(), (0, 1)))(X, W)  # noqa: E731
+    assert_same(grad(values.lifted), grad(values.plain), rtol=1e-6)
+
+
 @pytest.mark.parametrize("kind", ["cell", "local class", "struct with a function aside", "jit"])
 def test_without_an_outer_trace(kinds, kind):
     assert_same(kinds.lifted.by_primal(kind, X, W), kinds.plain.by_primal(kind, X, W))

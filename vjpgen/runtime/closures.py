@@ -37,7 +37,7 @@ from vjpgen.runtime.holders import (
 )
 from vjpgen.runtime.leaves import Constant, Indexed, Operands, Packed, flatten
 from vjpgen.runtime.modules import ModuleSet, bound_scope, unwrap_handler
-from vjpgen.runtime.rule import RULE, Rule, cell_content
+from vjpgen.runtime.rule import Rule, cell_content, own_rule
 
 _UNBOUND = object()
 
@@ -316,8 +316,8 @@ class Captures:
         self._edges[key] = edges = []
         if isinstance(value, types.FunctionType):
             self._note_variables(value)
-            if RULE in value.__dict__:
-                self._lifted.add(id(value.__dict__[RULE].lifted))
+            if rule := own_rule(value):
+                self._lifted.add(id(rule.lifted))
         for label, part in holder.parts(value, name):
             if key in self._lifted and bound_scope(part) is not None:
                 self._husks[key, label] = id(part), None  # names it alone: that is no use

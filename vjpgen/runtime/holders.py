@@ -22,7 +22,7 @@ from flax.core.scope import Scope, Variable
 from flax.linen.module import Module
 
 from vjpgen.runtime.leaves import below, path_text
-from vjpgen.runtime.rule import RULE, cell_content
+from vjpgen.runtime.rule import RULE, cell_content, own_rule
 from vjpgen.runtime.wrapping import wrap
 
 Parts = list[tuple[str, Any]]
@@ -65,7 +65,7 @@ def holder_of(value: Any) -> Holder | None:
     if value is None or isinstance(value, _PLAIN):
         return None
     if isinstance(value, types.FunctionType):
-        if RULE in value.__dict__:
+        if own_rule(value) is not None:
             return _RULE
         closed = value.__closure__ is None and value.__defaults__ is None
         plain = closed and value.__kwdefaults__ is None and not value.__dict__

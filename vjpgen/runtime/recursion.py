@@ -23,7 +23,7 @@ import numpy as np
 from flax.core.scope import Scope
 
 from vjpgen.runtime.modules import unwrap_handler
-from vjpgen.runtime.rule import RULE, Rule, cell_content
+from vjpgen.runtime.rule import Rule, cell_content, own_rule
 
 _FLAG = "vjpgen_primal"
 _running: Any = jax.make_user_context(default_value=())
@@ -137,7 +137,7 @@ def _shape(value: Any, users: tuple[int, ...]) -> Any:
         return "itself"
     if isinstance(value, types.FunctionType):
         users = (*users, id(value))
-        rule: Rule | None = getattr(value, RULE, None)
+        rule = own_rule(value)
         if rule is not None:
             return rule.key, _shape(rule.primal, users)
         cells = [_shape(cell_content(cell), users) for cell in value.__closure__ or ()]

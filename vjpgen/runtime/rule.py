@@ -18,6 +18,20 @@ Slots = tuple[Any, ...]
 RULE = "__vjpgen_rule__"
 
 
+# The module of the functions that users call.
+_WRAPPING = "vjpgen.runtime.wrapping"
+
+
+def own_rule(function: types.FunctionType) -> Rule | None:
+    """Return the rule of a lifted function; None for others.
+
+    A decorator around one hands its attributes on (`functools.wraps`), but does more than it.
+    """
+    rule: Rule | None = function.__dict__.get(RULE)
+    is_lifted = rule is not None and function.__globals__.get("__name__") == _WRAPPING
+    return rule if is_lifted else None
+
+
 @dataclasses.dataclass(frozen=True)
 class Form:
     """How a function was called.

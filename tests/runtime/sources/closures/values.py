@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import jax
@@ -165,6 +166,33 @@ def hidden_primal(x, w):
     @Hiding
     def f(x):
         return x * gain
+
+    return f(x)
+
+
+def scaled_by(gain):
+    def decorate(f):
+        @functools.wraps(f)
+        def scaled(x):
+            return gain * f(x)
+
+        return scaled
+
+    return decorate
+
+
+def decorated(x, w):
+    """A lifted function with a decorator around it, which has its attributes, too."""
+
+    # custom-vjp: bwd=identity, missing=autodiff
+    def inner(x):
+        return jnp.sin(x)
+
+    scaled = scaled_by(jnp.sin(w))(inner)
+
+    # custom-vjp: bwd=identity, missing=autodiff
+    def f(x):
+        return scaled(x) * 2
 
     return f(x)
 
