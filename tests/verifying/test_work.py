@@ -144,6 +144,25 @@ def test_a_nested_rule_is_verified_by_itself(verify: Verify, bwd: str, claim: st
     assert report.residual_bytes is not None
 
 
+SEVERAL = """def outer(x):
+    def back(flag, x, y_t):
+        return (({factor} if flag else 1) * y_t * jnp.cos(x),)
+
+    # custom-vjp: fwd=lambda y, flag: fwd(y), bwd=back, nondiff_argnums=1, example=example, exact=y
+    def inner(y, flag):
+        return jnp.sin(y)
+
+    return inner(x, False) + inner(2 * x, False) + inner(x, True)
+"""
+
+
+@pytest.mark.parametrize(("factor", "status"), [(1, "verified"), (7, "failed")])
+def test_a_nested_rule_is_verified_on_calls_that_differ(verify: Verify, factor: int, status: str):
+    (report,) = verify(RULES + SEVERAL.format(factor=factor)).values()
+    assert report.status == status
+    assert all(each.message.startswith("call 2: ") for each in report.errors)
+
+
 @pytest.mark.parametrize(
     ("bwd", "claim", "status"),
     [("twice", "exact=True", "failed"), ("bwd", "surrogate=True", "failed")],

@@ -1,17 +1,16 @@
 """A function that is nested in another, as a function of its own arguments.
 
 Its rule is about those, which there are only while the function around it runs. So each call runs
-that one anew, on its example, up to where it first calls the nested function, and puts other
-arguments in the place of its own. What the nested function captures, draws and defines is then
-what it is there.
+that one anew, on its example, up to where it calls the nested function, and puts other arguments in
+the place of its own. What the nested function captures, draws and defines is then what it is there.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,7 +59,42 @@ class Nested:
     claims: Mapping[str, Any]
 
 
-def alone(function: Function, arguments: Arguments, name: str, grad_vars: Filter) -> Nested:
+def calls_of(function: Function, arguments: Arguments, name: str) -> Sequence[int]:
+    """Return which calls of a nested function differ in more than what its arrays hold.
+
+    Of calls with the same static arguments, and arrays of the same shapes and dtypes, the first.
+
+    Args:
+        function: the function around.
+        arguments: its arguments.
+        name: the qualified name of the nested function.
+    """
+    subject = bind(function, arguments, grad_vars=True)
+    seen: list[str] = []
+
+    def called(inner: Function, _rule: Rule, bound: inspect.BoundArguments) -> Any:
+        seen.append(_outline(bound))
+        return inner(*bound.args, **bound.kwargs)
+
+    with _watched(name, called, every=True), contextlib.suppress(Exception):
+        subject.call([each.value for each in subject.inputs])  # what comes after calls may fail
+    return [number for number, outline in enumerate(seen) if outline not in seen[:number]] or [0]
+
+
+def _outline(bound: inspect.BoundArguments) -> str:
+    """Say what a function is called with, but for what arrays hold and the names of modules."""
+
+    def leaf(value: Any) -> Any:
+        if isinstance(value, (jax.Array, np.ndarray)):
+            return value.shape, value.dtype
+        return value.clone(name=None, parent=None) if isinstance(value, nn.Module) else value
+
+    return str(jax.tree_util.tree_map(leaf, bound.arguments))
+
+
+def alone(
+    function: Function, arguments: Arguments, name: str, grad_vars: Filter, number: int = 0
+) -> Nested:
     """Take a nested function out of the function around it.
 
     Args:
@@ -68,6 +102,7 @@ def alone(function: Function, arguments: Arguments, name: str, grad_vars: Filter
         arguments: its arguments.
         name: the qualified name of the nested function.
         grad_vars: the collections that are differentiated, by the nested function's rule.
+        number: which of its calls is meant, counted from 0.
 
     Raises:
         NoExampleError: the function is not called on the example.
@@ -78,7 +113,7 @@ def alone(function: Function, arguments: Arguments, name: str, grad_vars: Filter
     values = [each.value for each in subject.inputs]
     with jax.enable_x64(True):
         wide = [raised(value) for value in values]
-    rule, bound = _first_call(function, subject, values, name)
+    rule, bound = _one_call(function, subject, values, name, number)
     slots = {
         slot: _Slot.of(value, subject, grad_vars)
         for slot, value in bound.arguments.items()
@@ -97,7 +132,7 @@ def alone(function: Function, arguments: Arguments, name: str, grad_vars: Filter
             raise _OutputError(inner(*bound.args, **bound.kwargs))
 
         try:
-            with _watched(name, called):
+            with _watched(name, called, number):
                 subject.call(arrays)
         except _OutputError as found:
             return found.output
@@ -110,16 +145,16 @@ def alone(function: Function, arguments: Arguments, name: str, grad_vars: Filter
     return Nested(run, own, _claims(rule, slots))
 
 
-def _first_call(
-    function: Function, subject: Subject, values: Sequence[Any], name: str
+def _one_call(
+    function: Function, subject: Subject, values: Sequence[Any], name: str, number: int
 ) -> tuple[Rule, inspect.BoundArguments]:
-    """Run a function; return what it first calls the nested one with."""
+    """Run a function; return what it calls the nested one with, the first time or a later one."""
 
     def called(inner: Function, rule: Rule, bound: inspect.BoundArguments) -> Any:
         raise _OutputError((rule, bound))
 
     try:
-        with _watched(name, called):
+        with _watched(name, called, number):
             subject.call(values)
     except _OutputError as found:
         rule, bound = found.output
@@ -135,12 +170,21 @@ def _first_call(
     return rule, bound
 
 
-@contextmanager
-def _watched(name: str, called: Called) -> Iterator[None]:
-    """Tell of the first call of a function of a name that gets its rule meanwhile."""
+@contextlib.contextmanager
+def _watched(name: str, called: Called, number: int = 0, *, every: bool = False) -> Iterator[None]:
+    """Tell of a call of a function of a name that gets its rule meanwhile, or of every call.
+
+    Calls within calls, which its own rules make, do not count.
+
+    Args:
+        name: the qualified name.
+        called: is told; what it returns, the call does.
+        number: which call is meant, counted from 0.
+        every: whether all calls are meant.
+    """
     interface = getattr(runtime, f"interface_{runtime.INTERFACE}")
     lift = interface.lift
-    seen: list[bool] = []
+    count, within = 0, False
 
     @functools.wraps(lift)
     def watching(*args: Any, **kwargs: Any) -> Any:
@@ -151,10 +195,16 @@ def _watched(name: str, called: Called) -> Iterator[None]:
 
         @functools.wraps(function)
         def call(*args: Any, **kwargs: Any) -> Any:
-            if seen:  # later calls, those of its own rules among them
+            nonlocal count, within
+            if within:
                 return function(*args, **kwargs)
-            seen.append(True)
-            return called(function, rule, inspect.signature(function).bind(*args, **kwargs))
+            count, within = count + 1, True
+            try:
+                if not every and count != number + 1:
+                    return function(*args, **kwargs)
+                return called(function, rule, inspect.signature(function).bind(*args, **kwargs))
+            finally:
+                within = False
 
         return call
 

@@ -18,7 +18,7 @@ _WORST_LAST: Sequence[Status] = (
 _SEVERITIES = ("error", "warning", "note")
 
 
-def merged(reports: Sequence[RuleReport]) -> RuleReport:
+def merged(reports: Sequence[RuleReport], what: str = "set") -> RuleReport:
     """Merge the reports of a rule's sets of arguments: the worst of each counts.
 
     A surrogate may be the true gradient on one set, as a clipped one is inside its range, where it
@@ -26,11 +26,12 @@ def merged(reports: Sequence[RuleReport]) -> RuleReport:
 
     Args:
         reports: at least one.
+        what: what each is about, in findings of some alone.
     """
     if len(reports) == 1:
         return reports[0]
     told = [_without_stale(report, reports) for report in reports]
-    findings = _findings([report.findings for report in told])
+    findings = _findings([report.findings for report in told], what)
     largest = max(reports, key=lambda each: each.autodiff_bytes or 0)
     checks = tuple(dict.fromkeys(check for each in reports for check in each.checks))
     skipped = dict(pair for each in reports for pair in each.skipped if pair[0] not in checks)
@@ -45,7 +46,7 @@ def merged(reports: Sequence[RuleReport]) -> RuleReport:
     )
 
 
-def _findings(sets: Sequence[Sequence[Finding]]) -> list[Finding]:
+def _findings(sets: Sequence[Sequence[Finding]], what: str) -> list[Finding]:
     """Return the findings, each once, that say of what sets they are unless they are of all."""
     numbers: dict[Finding, list[str]] = {}
     for number, findings in enumerate(sets, start=1):
@@ -54,7 +55,7 @@ def _findings(sets: Sequence[Sequence[Finding]]) -> list[Finding]:
     return [
         each
         if len(own) == len(sets)
-        else replace(each, message=f"set{'s' * (len(own) > 1)} {', '.join(own)}: {each.message}")
+        else replace(each, message=f"{what}{'s' * (len(own) > 1)} {', '.join(own)}: {each.message}")
         for each, own in numbers.items()
     ]
 

@@ -19,7 +19,7 @@ from vjpgen.importing.settings import Settings
 from vjpgen.testing.examples import Arguments, ExampleError, NoExampleError, argument_sets
 from vjpgen.testing.failures import described
 from vjpgen.testing.finding import Found, NotFoundError, find_rule
-from vjpgen.testing.nested import NotAloneError, alone
+from vjpgen.testing.nested import NotAloneError, alone, calls_of
 from vjpgen.testing.report import Finding, RuleReport, Status
 from vjpgen.testing.verifying import Place, verify
 from vjpgen.verifying.fidelity import is_faithful
@@ -28,6 +28,7 @@ from vjpgen.verifying.requests import Request, problem
 from vjpgen.verifying.sets import merged
 
 _X64 = "jax_enable_x64"
+_CALLS = 4  # of a nested rule, with other static arguments or shapes each
 
 
 class _SettledError(Exception):
@@ -139,8 +140,12 @@ def _on(found: Found, arguments: Arguments, request: Request) -> RuleReport:
         return verified(found.function, arguments)
     grad_vars = found.grad_vars
     try:
-        nested = alone(found.function, arguments, request.name, grad_vars)
-        return verified(nested.function, nested.arguments, claims=nested.claims)
+        calls = calls_of(found.function, arguments, request.name)[:_CALLS]
+        every = [
+            alone(found.function, arguments, request.name, grad_vars, number) for number in calls
+        ]
+        reports = [verified(each.function, each.arguments, claims=each.claims) for each in every]
+        return merged(reports, "call")
     except NotAloneError as error:
         why = str(error)
     claims = claims_of(request.keys)
