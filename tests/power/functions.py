@@ -379,6 +379,30 @@ class LeakyRelu(Real):
         return (jnp.where(positive, g, 0.1 * g),)
 
 
+class UnitRows(Real):
+    """rows brought to length one, one of them zero, where autodiff gives nan"""
+
+    @staticmethod
+    def arguments(rng):
+        return (normal(rng, (6, 4)).at[2].set(0),)
+
+    @staticmethod
+    def primal(x):
+        return UnitRows.forward(x)[0]
+
+    @staticmethod
+    def forward(x):
+        size = jnp.sqrt((x**2).sum(-1, keepdims=True))
+        size = jnp.where(size > 0, size, jnp.ones_like(size))
+        return x / size, (x / size, size, (x != 0).any(-1, keepdims=True))
+
+    @staticmethod
+    def backward(saved, g):
+        y, size, some = saved
+        inner = g - y * (y * g).sum(-1, keepdims=True)
+        return (jnp.where(some, inner / size, jnp.zeros_like(g)),)
+
+
 class Rnn(Real):
     """a recurrent network, backpropagated through time by hand"""
 

@@ -58,6 +58,7 @@ from tests.power.functions import (
     Sort,
     Spectral,
     Tanh,
+    UnitRows,
 )
 
 RIGHT: dict[str, Case] = {}
@@ -215,6 +216,19 @@ def relu_at_zero():
     return by_jax(
         relu,
         lambda x: (relu(x), x > 0),
+        lambda positive, g: (jnp.where(positive, g, jnp.zeros_like(g)),),
+    )
+
+
+add("unit_rows", KINK, UnitRows.__doc__ or "", UnitRows.make, UnitRows.arguments)
+
+
+@right(KINK, lambda rng: (jnp.where(jnp.arange(200) % 2 == 0, 0.0, normal(rng, (200,))),))
+def relu_at_many_zeros():
+    """a ReLU at a hundred zeros, with the slope of the other side"""
+    return by_jax(
+        lambda x: jnp.maximum(x, 0),
+        lambda x: (jnp.maximum(x, 0), x >= 0),
         lambda positive, g: (jnp.where(positive, g, jnp.zeros_like(g)),),
     )
 

@@ -46,6 +46,7 @@ from tests.power.functions import (
     Sort,
     Spectral,
     Tanh,
+    UnitRows,
 )
 
 WRONG: dict[str, Case] = {}
@@ -266,6 +267,14 @@ def module_one_leaf():
         return {"params": {**params_t, "Dense_1": thrice}}, x_t
 
     return Normed.make(backward=backward)
+
+
+@wrong(PART, UnitRows)
+def unit_rows_without_projection():
+    """all but the row of zeros, at which autodiff says nothing"""
+    return UnitRows.make(
+        backward=lambda saved, g: (jnp.where(saved[2], g / saved[1], jnp.zeros_like(g)),)
+    )
 
 
 # -- directions ------------------------------------------------------------------------------------

@@ -20,6 +20,9 @@ _STEPS = tuple(2.0**-power for power in (4, 7, 10, 13, 16))
 _SHRINK = 8.0
 _KINK = 1e-3
 _SAFE = 64.0
+_NOISY = 4.0
+# Steps at which rounding is measured: so many, each some roundings long.
+_JITTERS, _ROUNDINGS = 8, 16.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +35,7 @@ class Slope:
         left: the difference to the left, with the smallest step.
         right: the difference to the right.
         kink: where the two differ for good: there is no derivative there.
+        size: how large the vector itself is.
     """
 
     value: Array
@@ -39,18 +43,20 @@ class Slope:
     left: Array
     right: Array
     kink: Array
+    size: Array
 
 
-def slope(function: Callable[[float], Array], epsilon: float) -> Slope:
+def slope(function: Callable[[float], Array], epsilon: float, jitter: Array | float = 0.0) -> Slope:
     """Differentiate a function of a number at zero.
 
     Args:
         function: gives a vector, real and imaginary parts apart; the line is scaled so that it
             changes over a length of about 1.
         epsilon: how exact the function's values are.
+        jitter: by how much they were found to be off besides.
     """
     middle = function(0.0)
-    noise = _SAFE * epsilon * np.abs(middle)
+    noise = np.maximum(_SAFE * epsilon * np.abs(middle), _NOISY * jitter)
     best = np.full(middle.shape, np.nan)
     error = np.full(middle.shape, np.inf)
     sides: list[tuple[Array, Array]] = []
@@ -75,7 +81,18 @@ def slope(function: Callable[[float], Array], epsilon: float) -> Slope:
         jump, earlier = (np.abs(b - a) for a, b in (sides[-1], sides[-2]))
         size = np.maximum(np.abs(left), np.abs(right))
         kink = (jump > _KINK * size + 2 * noise / _STEPS[-1]) & (jump > 0.5 * earlier)
-    return Slope(best, error, left, right, kink)
+    return Slope(best, error, left, right, kink, np.abs(middle))
+
+
+def jitter(function: Callable[[float], Array], epsilon: float) -> Array:
+    """Measure how far rounding moves a function: the value may be what is left of larger ones.
+
+    Over steps this short it would be straight, to the right of a kink as well.
+    """
+    with np.errstate(all="ignore"):
+        values = [function(count * _ROUNDINGS * epsilon) for count in range(1, _JITTERS + 1)]
+        bent = np.abs(np.diff(np.stack(values), 2, axis=0)).max(axis=0)
+    return np.where(np.isfinite(bent), bent, 0.0)
 
 
 def parts(arrays: Any) -> Array:

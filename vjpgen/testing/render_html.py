@@ -263,7 +263,8 @@ def _leaves(report: RuleReport, drawn: int) -> Iterator[str]:
     wrong = {
         place
         for place, each in enumerate(report.leaves)
-        if (each.slot, each.path) in failing or (each.claim == "exact" != each.relation)
+        if (each.slot, each.path) in failing
+        or (each.claim == "exact" and each.relation not in ("exact", "unknown"))
     }
     order = sorted(
         range(len(report.leaves)),

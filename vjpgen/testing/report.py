@@ -30,7 +30,7 @@ Check = Literal[
     "example",
 ]
 Claim = Literal["exact", "surrogate", "zero", "state", ""]
-Relation = Literal["exact", "different", "zero", "state"]
+Relation = Literal["exact", "different", "zero", "state", "unknown"]
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,8 @@ class Leaf:
         dtype: its dtype in the example.
         claim: what the rule claims of it; "" where it claims nothing.
         relation: what it turned out to be; "zero" where the rule's gradient is zero and the
-            reference is not, or where that is claimed.
+            reference is not, or where that is claimed; "unknown" where there was nothing to
+            compare it with.
         error: the worst |custom - reference| over the scale of the reference; 0.0 where the two
             are not to be compared.
         tolerance: the error that is allowed.

@@ -41,12 +41,18 @@ class Judged:
         comparison: with autodiff, or with finite differences where that says nothing.
         tolerance: what was allowed.
         note: what else is to be said.
+        by_differences: whether `comparison` is with finite differences.
+        missing: the number of components that could not be compared.
+        infinite: which are not finite, as autodiff's are not; None for none.
     """
 
     relation: Relation
     comparison: Comparison
     tolerance: Tolerance
     note: str = ""
+    by_differences: bool = False
+    missing: int = 0
+    infinite: Array | None = None
 
 
 def check_gradient(trial: Trial) -> None:
@@ -66,7 +72,7 @@ def check_gradient(trial: Trial) -> None:
     _check_claims(trial, custom, reference, judged)
     if reference is not None:
         triples = zip(custom, reference, tolerances, strict=True)
-        _check_nearby(trial, [compare(*each).ok for each in triples])
+        _check_nearby(trial, [_compare_finite(*each).ok for each in triples])
 
 
 # -- gradients -------------------------------------------------------------------------------------
@@ -171,34 +177,92 @@ def _judge(
     """Compare a leaf's gradient with autodiff; where that says nothing, with differences."""
     if trial.targets[number].claim == "state":
         return Judged("state", _against(custom, reference, tolerance), tolerance)
-    comparison = _against(custom, reference, tolerance)
-    if reference is not None and comparison.ok and np.isfinite(reference).all():
+    theirs = np.full_like(custom, np.nan) if reference is None else reference
+    compared = np.isfinite(theirs) | _opposite(custom, theirs)
+    ours, theirs = np.where(compared, custom, 0), np.where(compared, theirs, 0)
+    judged = _judge_finite(trial, number, ours, theirs, tolerance)
+    if compared.all():
+        return judged
+    infinite = ~compared & ~np.isfinite(custom) & (reference is not None)
+    if infinite.any():
+        judged = dataclasses.replace(judged, infinite=infinite.any(axis=0))
+    if judged.relation != "exact":
+        return dataclasses.replace(judged, relation=_relation(custom))
+    return _judge_rest(trial, number, custom, ~compared & ~infinite, judged)
+
+
+def _relation(custom: Array) -> Relation:
+    return "different" if custom.any() else "zero"
+
+
+def _judge_finite(
+    trial: Trial, number: int, custom: Array, reference: Array, tolerance: Tolerance
+) -> Judged:
+    """Compare with autodiff; where that is not the source's derivative, with differences."""
+    comparison = compare(custom, reference, tolerance)
+    if comparison.ok:
         return Judged("exact", comparison, tolerance)
-    relation: Relation = "zero" if not custom.any() else "different"
-    if trial.has_own_reference or not np.isfinite(custom).all():
-        return Judged(relation, comparison, tolerance)
-    if not custom.any() and reference is not None and np.isfinite(reference).all():
-        return Judged("zero", comparison, tolerance)
-    probe = probes.probe(trial, number)
+    wrong = Judged(_relation(custom), comparison, tolerance)
+    if trial.has_own_reference or not custom.any() or not np.isfinite(custom).all():
+        return wrong
+    probe = probes.probe(trial, number, always=True)
     if probe is None:
-        return Judged(relation, comparison, tolerance)
+        return wrong
+    looked, of = probes.at_kinks(trial, number, custom, reference, tolerance)
+    if looked:
+        note = "differs from autodiff at kinks alone, where each side has another derivative"
+        note += f" ({looked} of {of} components were looked at)" if looked < of else ""
+        return Judged("exact", probe.compare(custom), tolerance, note)
+    off = np.abs(custom - reference) > tolerance.allowed(reference, comparison.scale)
+    if probe.compare(reference).ok or not probe.covered()[off].all():
+        return wrong
     against = probe.compare(custom)
-    if reference is None:
-        note = "compared with finite differences: JAX cannot differentiate the source"
-    elif not np.isfinite(reference).all():
-        note = "compared with finite differences: autodiff of the source gives nan or inf"
-    else:
-        note = "autodiff of the source differs from it, finite differences agree with it"
-        if probes.at_kinks(trial, number, custom, reference, tolerance):
-            note = "differs from autodiff at kinks alone, where each side has another derivative"
-            return Judged("exact", probe.compare(custom), tolerance, note)
-        if probe.compare(reference).ok:
-            return Judged(relation, comparison, tolerance)
-    if against.ok:
-        return Judged("exact", against, probe.tolerance, note)
-    if reference is None or not np.isfinite(reference).all():
-        return Judged(relation, against, probe.tolerance, note)
-    return Judged(relation, comparison, tolerance)
+    if not against.ok:
+        return wrong
+    note = "autodiff of the source differs from it, finite differences agree with it"
+    return Judged("exact", against, probe.tolerance, note, by_differences=True)
+
+
+def _judge_rest(trial: Trial, number: int, custom: Array, asked: Array, judged: Judged) -> Judged:
+    """Compare with differences what autodiff is not finite for; the others have been judged."""
+    probe = None
+    if asked.any() and not trial.has_own_reference:
+        probe = probes.probe(trial, number, rest=True)
+    covered = np.zeros(custom.shape, bool) if probe is None else probe.covered(asked)
+    missing = int((asked & ~covered).any(axis=0).sum())
+    judged = dataclasses.replace(judged, missing=missing)
+    is_known = not asked.all() and (judged.infinite is None or not judged.infinite.all())
+    if probe is None or not covered.any():
+        return judged if is_known else dataclasses.replace(judged, relation="unknown")
+    against = probe.compare(custom, asked)
+    if not against.ok:
+        return dataclasses.replace(
+            judged,
+            relation=_relation(custom),
+            comparison=against,
+            tolerance=probe.tolerance,
+            by_differences=True,
+        )
+    reason = "autodiff of the source gives nan or inf"
+    if trial.memory["reference"] is None:
+        reason = "JAX cannot differentiate the source"
+    judged = dataclasses.replace(judged, note=f"compared with finite differences: {reason}")
+    if is_known:
+        return judged
+    return dataclasses.replace(judged, comparison=against, tolerance=probe.tolerance)
+
+
+def _opposite(custom: Array, reference: Array) -> Array:
+    """Tell which components are infinite with the other sign."""
+    if custom.dtype.kind == "c":
+        return np.zeros(custom.shape, bool)
+    return np.isinf(custom) & np.isinf(reference) & (custom != reference)
+
+
+def _compare_finite(custom: Array, reference: Array, tolerance: Tolerance) -> Comparison:
+    """Compare where the reference is finite."""
+    finite = np.isfinite(reference)
+    return compare(np.where(finite, custom, 0), np.where(finite, reference, 0), tolerance)
 
 
 def _against(custom: Array, reference: Array | None, tolerance: Tolerance) -> Comparison:
@@ -242,8 +306,6 @@ def _check_source(trial: Trial, reference: Sequence[Array] | None) -> None:
     if trial.has_own_reference:
         return
     for number, target in enumerate(trial.targets):
-        if not np.isfinite(reference[number]).all():
-            continue
         probe = probes.probe(trial, number)
         result = None if probe is None else probe.compare(reference[number])
         if result is not None and not result.ok:
@@ -281,14 +343,17 @@ def _check_nearby(trial: Trial, same: Sequence[bool]) -> None:
         weights = cotangents[number % len(cotangents)]
         found, wanted = (each.call(arrays, weights).gradients for each in (ours, theirs))
         for place_of, target in enumerate(trial.targets):
-            known = any(each.leaf == target.input.path for each in trial.findings)
+            known = any(
+                each.leaf == target.input.path and each.severity != "note"
+                for each in trial.findings
+            )
             if target.claim == "exact" and same[place_of] and not known:
                 _compare_nearby(trial, place_of, host(found[place_of]), host(wanted[place_of]))
 
 
 def _compare_nearby(trial: Trial, position: int, found: Array, wanted: Array) -> None:
-    result = compare(found[None], wanted[None], trial.memory["tolerances"][position])
-    if result.ok or not np.isfinite(wanted).all():
+    result = _compare_finite(found[None], wanted[None], trial.memory["tolerances"][position])
+    if result.ok:
         return
     target, texts = trial.targets[position], both(result.found, result.expected)
     trial.tell(
@@ -314,8 +379,10 @@ def _check_claims(
 ) -> None:
     for number, (target, each) in enumerate(zip(trial.targets, judged, strict=True)):
         theirs = None if reference is None else reference[number]
+        if target.claim in ("exact", ""):
+            _tell_missing(trial, target, each)
         if target.claim == "exact":
-            if each.relation != "exact":
+            if each.relation not in ("exact", "unknown"):
                 _tell_wrong(trial, number, custom[number], theirs, each)
             elif each.note:
                 trial.tell("gradient", f"`{target.input.path}`: {each.note}", "note", target=target)
@@ -323,13 +390,45 @@ def _check_claims(
             _check_zero(trial, target, custom[number])
         elif target.claim == "state":
             _check_state(trial, target, custom[number], theirs, each.tolerance)
-        elif not np.isfinite(custom[number]).all() and (
-            theirs is None or np.isfinite(theirs).all()
-        ):
+        elif not each.comparison.ok and _breaks(custom[number], theirs):
             _tell_wrong(trial, number, custom[number], theirs, each)
         elif not target.claim:
             _tell_unclaimed(trial, target, each)
     _check_stale(trial, judged)
+
+
+def _breaks(custom: Array, reference: Array | None) -> bool:
+    """Tell whether a gradient is not finite where autodiff's is, or where there is none."""
+    finite = True if reference is None else np.isfinite(reference)
+    return bool((~np.isfinite(custom) & finite).any())
+
+
+def _tell_missing(trial: Trial, target: Target, judged: Judged) -> None:
+    """Say of how many components it is not known whether they are right."""
+    total = max(target.size, 1)
+    if judged.infinite is not None:
+        places = np.argwhere(judged.infinite)
+        count, first = len(places), place([int(i) for i in places[0]])
+        trial.tell(
+            "gradient",
+            f"the gradient of `{target.input.path}` is not finite{first}"
+            f"{f' ({count} of {total} components)' if count > 1 else ''}, as autodiff's is not: "
+            "take another example",
+            "warning",
+            target=target,
+        )
+    if judged.missing:
+        which = f"{judged.missing} of {total} components" if total > 1 else "it"
+        why = "JAX cannot differentiate the source"
+        if trial.memory["reference"] is not None:
+            why = "the reference is not finite there"
+        trial.tell(
+            "gradient",
+            f"the gradient of `{target.input.path}` was not compared ({which}): {why}, and finite "
+            "differences say nothing",
+            "warning" if judged.relation == "unknown" else "note",
+            target=target,
+        )
 
 
 def _tell_wrong(
@@ -338,7 +437,8 @@ def _tell_wrong(
     """Say where a gradient is wrong, and what usually causes that."""
     target, result = trial.targets[number], judged.comparison
     cause = ""
-    if reference is not None:
+    source = "finite differences give" if judged.by_differences else "the true gradient is"
+    if reference is not None and not judged.by_differences and np.isfinite(result.expected):
         others = {
             other.input.path: stack
             for other, stack in zip(trial.targets, trial.memory["reference"], strict=True)
@@ -346,17 +446,19 @@ def _tell_wrong(
         }
         value = host(trial.taken_value(number))
         sizes = axis_sizes(trial)
-        case = Case(custom, reference, judged.tolerance, value, others, sizes)
-        cause = _coarseness(trial, number, custom, reference) or cause_of(case)
+        finite = np.isfinite(reference)
+        ours, theirs = np.where(finite, custom, 0), np.where(finite, reference, 0)
+        case = Case(ours, theirs, judged.tolerance, value, others, sizes)
+        cause = _coarseness(trial, number, ours, theirs) or cause_of(case)
     found, expected = both(result.found, result.expected)
-    where = place(result.where[1:]) if len(result.where) == custom.ndim else ""
-    wrong = f"{result.wrong} of {max(target.size, 1)} components" if where else ""
-    source = "finite differences" if reference is None else "the true gradient"
+    where, wrong = " along a line", ""
+    if len(result.where) == custom.ndim:
+        where = place(result.where[1:])
+        wrong = f" ({result.wrong} of {target.size} components)" if where else ""
     trial.tell(
         "gradient",
         f"the gradient of `{target.input.path}` is wrong: {found}{where}, where {source} "
-        f"{'give' if reference is None else 'is'} {expected}"
-        f"{f' ({wrong})' if wrong else ''}; off by {result.error:.2g} of the largest component, "
+        f"{expected}{wrong}; off by {result.error:.2g} of the largest component, "
         f"{result.tolerance:.1g} allowed",
         target=target,
         found=f"{found}{where}",
@@ -437,6 +539,8 @@ def _tell_unclaimed(trial: Trial, target: Target, judged: Judged) -> None:
     if judged.relation == "exact":
         words = f"{start} the true one; claim it `exact` to keep it so"
         trial.tell("claim", words, "note", target=target)
+        return
+    if judged.relation == "unknown":
         return
     found, expected = both(judged.comparison.found, judged.comparison.expected)
     trial.tell(

@@ -9,6 +9,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from vjpgen.testing import rounding
 from vjpgen.testing.comparing import Array, compare, host
 from vjpgen.testing.directions import scaled
 from vjpgen.testing.report import Severity
@@ -63,9 +64,20 @@ def check_linear(trial: Trial) -> None:
 
 def _gradient(trial: Trial) -> Callable[[Sequence[Any]], Sequence[Any]]:
     compiled = trial.memory["custom_compiled"]
-    if compiled is None:
-        return trial.memory["pull"]
-    return lambda cotangents: compiled.call(list(trial.arrays), tuple(cotangents)).gradients
+    infinite = [each.infinite for each in trial.memory["judged"]]
+
+    def gradient(cotangents: Sequence[Any]) -> Sequence[Any]:
+        if compiled is None:
+            found = trial.memory["pull"](cotangents)
+        else:
+            found = compiled.call(list(trial.arrays), tuple(cotangents)).gradients
+        # no sum holds of infinities, nor of nan
+        return [
+            each if where is None else np.where(where, 0, host(each))
+            for each, where in zip(found, infinite, strict=True)
+        ]
+
+    return gradient
 
 
 def _gradients(
@@ -87,11 +99,16 @@ def _severity(target: Target) -> Severity:
     return "warning" if not target.claim else "note"
 
 
+def _tolerance(trial: Trial, position: int) -> Tolerance:
+    fitting: Tolerance = trial.memory["tolerances"][position]
+    return rounding.widened(trial, fitting, rounding.of_gradients(trial)[position])
+
+
 def _compare(trial: Trial, found: Gradients, wanted: Gradients, words: str) -> None:
     for position, target in enumerate(trial.targets):
         if target.claim == "state":
             continue
-        tolerance = trial.memory["tolerances"][position]
+        tolerance = _tolerance(trial, position)
         result = compare(found[position][None], wanted[position][None], tolerance)
         known = any(
             each.check == "linear" and each.leaf == target.input.path for each in trial.findings
@@ -182,7 +199,7 @@ def _only(cotangents: Sequence[Any], place: int) -> tuple[Any, ...]:
 
 def _tell_alone(trial: Trial, position: int, found: Array, wanted: Array, words: str) -> None:
     target = trial.targets[position]
-    tolerance: Tolerance = trial.memory["tolerances"][position]
+    tolerance = _tolerance(trial, position)
     result = compare(found[None], wanted[None], tolerance)
     if not result.ok:
         texts = both(result.found, result.expected)

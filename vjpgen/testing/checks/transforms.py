@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vjpgen.runtime.leaves import is_extended
+from vjpgen.testing import rounding
 from vjpgen.testing.comparing import Array, compare, host
 from vjpgen.testing.failures import in_short
 from vjpgen.testing.nearby import is_inside, nearby
@@ -110,8 +111,9 @@ def _same_outputs(
 ) -> bool:
     """Compare outputs; where they differ, gradients need not be compared."""
     dtype = trial.memory["computed_in"]
-    tolerance = tolerance_of(dtype)
+    noise = rounding.of_outputs(trial)
     for position, (ours, theirs) in enumerate(zip(found, wanted, strict=True)):
+        tolerance = tolerance_of(dtype, noise=noise[position])
         result = compare(host(ours)[None], host(theirs)[None], tolerance)
         if result.ok:
             continue
@@ -197,7 +199,8 @@ def compare_all(
 ) -> None:
     """Compare gradients leaf by leaf; each leaf is told of once a check."""
     for position, target in enumerate(trial.targets):
-        tolerance = trial.memory["tolerances"][position]
+        fitting = trial.memory["tolerances"][position]
+        tolerance = rounding.widened(trial, fitting, rounding.of_gradients(trial)[position])
         ours, theirs = (_host(each[position]) for each in (found, wanted))
         result = compare(ours[None], theirs[None], tolerance)
         known = any(
