@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
@@ -13,6 +15,7 @@ import pytest
 import vjpgen
 from vjpgen.testing import check_rule, verifying
 from vjpgen.testing.examples import ExampleError
+from vjpgen.testing.places import place_of
 
 KEY = jax.random.key(0)
 X = jax.random.normal(KEY, (4, 3))
@@ -74,7 +77,7 @@ def test_a_linen_rule_and_a_vjpgen_rule():
         }
         assert {leaf.slot for leaf in report.leaves} == {"module", "x"}
         assert report.name == "call"
-    with pytest.raises(AssertionError, match=r"^call: failed \(seed 0\)") as raised:
+    with pytest.raises(AssertionError, match=r"^call \(.*:\d+\): failed \(seed 0\)") as raised:
         check_rule(linen, Layer(), X)
     assert "the gradient of `params.Dense_0.kernel` is wrong" in str(raised.value)
 
@@ -341,6 +344,56 @@ def test_arguments_that_do_not_fit_or_have_no_gradient():
         check_rule(rule, X, X)
     with pytest.raises(ExampleError, match="nothing in the example can be differentiated"):
         check_rule(rule, jnp.arange(3))
+
+
+@alone
+def test_numbers_that_are_out_of_range():
+    rule = elementwise(jnp.sin, jnp.cos)
+    with pytest.raises(ValueError, match="0 directions are asked for; at least one is needed"):
+        check_rule(rule, X, directions=0)
+    with pytest.raises(ValueError, match="the seed is -1; it must not be negative"):
+        check_rule(rule, X, seed=-1)
+
+
+def test_one_direction_is_enough_for_every_check():
+    rule = elementwise(jnp.sin, jnp.cos)
+    report = check_rule(rule, jax.random.normal(KEY, (100,)), directions=1)
+    assert (report.leaves[0].directions, "linear" in report.checks) == (1, True)
+
+
+@alone
+def test_what_jax_is_set_to_for_debugging():
+    root = elementwise(jnp.sqrt, lambda x: 0.5 / jnp.sqrt(x))
+    x = jnp.array([1e-30, 1.0, 4.0])
+    with jax.disable_jit(), jax.debug_nans(True), jax.debug_infs(True):
+        check_rule(root, x)
+        assert jax.config.jax_disable_jit
+        assert jax.config.jax_debug_nans
+
+
+@alone
+def test_python_numbers_among_the_outputs():
+    def function(x):
+        return jnp.sin(x), 0.0, x.shape[0], True
+
+    rule = ruled(function, lambda x: (function(x), x), lambda x, y_t: (y_t[0] * jnp.cos(x),))
+    check_rule(rule, X)
+    check_rule(lambda x: rule(x)[:2], X)
+
+
+def test_a_report_says_where_the_rule_stands(monkeypatch, tmp_path):
+    def bwd(x, y_t):
+        return (2 * jnp.cos(x) * y_t,)
+
+    monkeypatch.chdir(Path(__file__).parent)
+    line = bwd.__code__.co_firstlineno
+    for each in (bwd, functools.partial(bwd), jax.tree_util.Partial(bwd), jax.jit(bwd)):
+        place = place_of(verifying.ruled(ruled(jnp.sin, lambda x: (jnp.sin(x), x), each), (X,)))
+        assert (place.name, place.filename, place.line) == ("sin", "test_check_rule.py", line)
+    monkeypatch.chdir(tmp_path)
+    assert place_of(verifying.ruled(lambda x: x, (X,))).filename == __file__
+    plain = eval("lambda x: x")
+    assert place_of(verifying.ruled(plain, (X,))).filename == ""
 
 
 @alone

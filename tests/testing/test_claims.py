@@ -70,6 +70,15 @@ def test_a_claim_of_nothing_suggests_what_there_is(name, hint):
     assert hint in problem.message
 
 
+def test_a_parameter_without_arrays_is_something_all_the_same():
+    known = {"parameters": ("self", "x", "labels", "y", "eps"), "untested": ("eps",)}
+    [problem] = resolve({"exact": ("x", "y", "eps"), "zero": "y"}, LEAVES, **known).problems
+    assert problem.severity == "warning"
+    assert problem.message.startswith("the claim `exact` names `y`, which holds no array")
+    [problem] = resolve({"exact": "y.a"}, LEAVES, **known).problems
+    assert problem.severity == "error"
+
+
 def test_two_claims_of_one_name_contradict_each_other():
     [problem] = resolve({"exact": "x", "zero": ("x",)}, LEAVES).problems
     assert "`x` is claimed to be `exact` and `zero`" in problem.message

@@ -128,6 +128,27 @@ def test_modules_anywhere_among_the_arguments():
     subject = bind(function, ({"a": Layer(), "b": Layer()}, X, Layer(2)))
     assert sum(named(subject).values()) == 2 * 3 + 1
     assert subject.call(values(subject))[0].shape == (2, 2)
+    found = {each.path: each.slot for each in subject.inputs}
+    assert {path: slot for path, slot in found.items() if "kernel" in path} == {
+        "layers.a.params.Dense_0.kernel": "layers",
+        "layers.b.params.Dense_0.kernel": "layers",
+        "last.params.Dense_0.kernel": "last",
+    }
+
+
+def test_modules_in_lists_and_alone_in_a_dict_are_told_apart():
+    def function(layers, *others):
+        return layers[0](X) + layers[1](X) + others[0](X)
+
+    subject = bind(function, ([Layer(), Layer()], Layer()))
+    paths = [each.path for each in subject.inputs if each.path.endswith("bias")]
+    assert paths == [
+        f"{owner}.params.Dense_0.bias" for owner in ("layers[0]", "layers[1]", "others[0]")
+    ]
+    alone = bind(lambda layers, x: layers["a"](x), ({"a": Layer()}, X))
+    assert [(each.slot, each.path) for each in alone.inputs][:1] == [
+        ("layers", "layers.a.params.Dense_0.bias")
+    ]
 
 
 def test_a_bound_module_stands_alone():
@@ -158,6 +179,9 @@ def test_arguments_that_are_of_no_use(arguments, message):
         (lambda: (X, 1), 1),
         (lambda key: (jax.random.normal(key, (2,)),), 1),
         (lambda key=None: [(key,), (key,)], 2),
+        (lambda n=4: (jnp.ones(n),), 1),
+        (lambda n=4, *, rng: (jnp.ones(n) * jax.random.normal(rng),), 1),
+        (lambda k, n=4: (jax.random.normal(k, (n,)),), 1),
     ],
 )
 def test_examples_give_sets_of_arguments(example, count):

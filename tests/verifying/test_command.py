@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from tests.cli.conftest import BAD, GOOD, Folder, Run, folder, run  # noqa: F401 - fixtures
+from vjpgen.verifying import process
 from vjpgen.verifying.targets import find_targets
 
 PATTERNS = GOOD + GOOD.partition("\n\n\n")[2].replace("def scale(", "def scale_two(")
@@ -35,6 +36,13 @@ def test_wrong_usage(folder: Folder, run: Run, arguments: tuple[str, ...], messa
     folder.write("model.py")
     found = run("verify", *arguments)
     assert (found.exit_code, message in found.stderr) == (2, True), found.stderr
+
+
+def test_a_process_that_does_not_start(folder: Folder, run: Run, monkeypatch: pytest.MonkeyPatch):  # noqa: F811
+    folder.write("model.py")
+    monkeypatch.setattr(process, "_BOOT", "raise SystemExit('no jax')")
+    found = run("verify")
+    assert (found.exit_code, "did not start: exit status 1\nno jax" in found.stderr) == (2, True)
 
 
 def test_a_wrong_configuration(folder: Folder, run: Run):  # noqa: F811

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
 import xml.etree.ElementTree as ET
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from tests.verifying.conftest import RULES, Make, rule, run
+from vjpgen.verifying.plugin import pytest_addoption
 
 CONFIG = """\
 [tool.vjpgen]
@@ -101,7 +105,7 @@ def test_rules_run_as_tests_in_several_processes(project: Path):
     assert "error: the example of `broken` failed" in out
     assert "RuntimeError: no data" in out
     assert "from the example" in out
-    assert "rules without an example, not verified" in out
+    assert "rules that were not verified" in out
     assert "the rule of `without` has no example: write a function" in out
     assert "Traceback" not in out
     cases = {case.get("name"): case for case in ET.parse(project / "report.xml").iter("testcase")}
@@ -128,3 +132,19 @@ def test_a_wrong_configuration(make: Make):
     folder = make({"pyproject.toml": "[tool.vjpgen]\npahts = []\n"})
     status, _, err = run(*PYTEST, "--vjpgen", cwd=folder)
     assert (status, "did you mean `paths`" in err) == (4, True)
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("--vjpgen-directions=0", "0 is not 1 or more"),
+        ("--vjpgen-seed=-1", "-1 is not from 0 to 4294967295"),
+        ("--vjpgen-time-limit=0", "0 is not above 0"),
+    ],
+)
+def test_numbers_that_are_out_of_range(option: str, said: str):
+    parser = argparse.ArgumentParser(exit_on_error=False)
+    group = SimpleNamespace(addoption=parser.add_argument)
+    pytest_addoption(cast(Any, SimpleNamespace(getgroup=lambda *_: group)))
+    with pytest.raises(argparse.ArgumentError, match=said):
+        parser.parse_args([option])

@@ -13,6 +13,7 @@ from vjpgen.verifying.dumps import where
 from vjpgen.verifying.nested import claims_of, with_claims
 from vjpgen.verifying.requests import Manner, Request
 from vjpgen.verifying.sets import merged
+from vjpgen.verifying.verifier import without_example_fails
 
 REQUEST = Request("/p/model.py", "Net.__call__", "model.py", 12, 5, {"bwd": "b"}, Manner(seed=3))
 WRONG = Finding(
@@ -61,6 +62,37 @@ def test_a_surrogate_need_differ_on_one_set_alone():
     assert (whole.status, whole.findings) == ("verified", ())
     assert merged([inside, inside]).status == "failed"
     assert merged([report(STALE, WRONG, leaves=inside.leaves), outside]).status == "failed"
+
+
+@pytest.mark.parametrize(("name", "path"), [("x", "x.a"), ("params", "params.w"), ("x.a", "x.a")])
+def test_a_surrogate_is_named_by_its_claim(name: str, path: str):
+    stale = replace(STALE, leaf=name)
+    inside = report(stale, leaves=(leaf("exact", "surrogate", path=path),))
+    outside = report(leaves=(leaf("different", "surrogate", 0.5, path=path),))
+    assert merged([inside, outside]).status == "verified"
+    assert merged([inside, inside]).status == "failed"
+    other = report(stale, leaves=(leaf("exact", "surrogate", path=path), leaf("different")))
+    assert merged([inside, other]).status == "failed"
+
+
+def test_a_claim_need_name_something_on_one_set_alone():
+    def unknown(hint: str) -> Finding:
+        message = f"the claim `exact` names `y`, which is nothing here; {hint}"
+        return Finding("claim", "error", message, leaf="y")
+
+    with_y = report(leaves=(leaf("exact", "exact", path="y"),))
+    assert merged([report(unknown("a")), with_y]).findings == ()
+    assert merged([report(unknown("a")), with_y]).status == "verified"
+    assert merged([report(unknown("a")), report(unknown("b"))]).status == "failed"
+
+
+def test_a_set_on_which_nothing_can_be_verified_counts_if_all_are_such():
+    nothing = replace(report(NOTE), status="unverified", checks=("primal",))
+    assert merged([nothing, report()]).status == "verified"
+    assert merged([report(WRONG), nothing]).status == "failed"
+    assert merged([nothing, nothing]).status == "unverified"
+    assert without_example_fails(merged([nothing, nothing])).status == "unverified"
+    assert without_example_fails(REQUEST.report("unverified", NOTE)).status == "failed"
 
 
 # -- nested rules ----------------------------------------------------------------------------------

@@ -186,3 +186,68 @@ def test_a_primal_that_is_not_the_sources_fails(verify: Verify, monkeypatch: pyt
     (report,) = verify(RULES + rule("f", example="example", exact="x")).values()
     assert report.status == "failed"
     assert [each.check for each in report.errors] == ["primal"]
+
+
+SETS = """\
+def maybe():
+    return [(jnp.ones(3), None), (jnp.ones(3), jnp.array([1.0, 2.0, 3.0]))]
+
+
+# custom-vjp: bwd=maybe_bwd, example=maybe, exact=(x, y)
+def product(x, y):
+    return x if y is None else x * y
+
+
+def maybe_bwd(vjp_fn, y_t):
+    return vjp_fn(y_t)
+
+
+def tree():
+    return [({"a": jnp.array([0.25])},), ({"a": jnp.array([2.0])},)]
+
+
+# custom-vjp: bwd=tree_bwd, example=tree, surrogate=t
+def clip(t):
+    return jnp.clip(t["a"], -1, 1)
+
+
+def tree_bwd(vjp_fn, y_t):
+    return ({"a": y_t},)
+
+
+# custom-vjp: bwd=where_bwd, example=example
+def where(x):
+    return jnp.argmax(x)
+
+
+def where_bwd(vjp_fn, y_t):
+    return (y_t,)
+
+
+def outer(x):
+    # custom-vjp: fwd=inner_fwd, bwd=inner_bwd, example=example, exact=True
+    def inner(x, alpha=2.0, eps=1.0):
+        return x * alpha * eps
+
+    def inner_fwd(x, alpha=2.0, eps=1.0):
+        return x * alpha * eps, (x, alpha * eps)
+
+    def inner_bwd(residuals, y_t):
+        return y_t * residuals[1], -99 * jnp.sum(y_t), None
+
+    return inner(x)
+"""
+
+
+def test_what_sets_and_nested_rules_leave_out(verify: Verify):
+    found = verify(RULES + SETS)
+    assert {name: each.status for name, each in found.items()} == {
+        "product": "verified",
+        "clip": "verified",
+        "where": "unverified",
+        "outer.<locals>.inner": "failed",
+    }
+    assert not [each for each in found["product"].findings if each.severity != "note"]
+    inner = found["outer.<locals>.inner"]
+    assert {each.leaf for each in inner.errors} == {"alpha"}
+    assert [each.leaf for each in inner.findings if each.severity == "warning"] == ["eps"]

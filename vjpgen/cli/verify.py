@@ -106,6 +106,10 @@ def command(
     ctx.exit(status or max(exit_status(found.diagnostics), _FAILED * failed))
 
 
+class _NotStarted(click.ClickException):
+    exit_code = _USAGE
+
+
 def _verify(
     chosen: Sequence[Target],
     manner: Manner,
@@ -128,7 +132,7 @@ def _verify(
                 for line in outcome.printed.splitlines():
                     voice.whisper(f"{target.id}: {line}")
     except StartError as error:
-        raise click.ClickException(str(error)) from None
+        raise _NotStarted(str(error)) from None
     except KeyboardInterrupt:
         left = total - len(reports)
         voice.say(f"Interrupted: {left} rule{'s are' if left > 1 else ' is'} not verified")

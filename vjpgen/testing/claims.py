@@ -7,7 +7,7 @@ claims name a leaf, the one that names it most closely counts.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, get_args
@@ -15,6 +15,7 @@ from typing import Any, get_args
 from vjpgen.testing.report import Claim, Finding
 
 KINDS: tuple[Claim, ...] = tuple(kind for kind in get_args(Claim) if kind)
+_MISSED = "the claim `"
 
 
 @dataclass(frozen=True)
@@ -60,19 +61,30 @@ class Resolved:
     problems: tuple[Finding, ...]
 
 
-def resolve(claims: Mapping[str, Any], leaves: Sequence[Named]) -> Resolved:
+def resolve(
+    claims: Mapping[str, Any],
+    leaves: Sequence[Named],
+    *,
+    parameters: Collection[str] = (),
+    untested: Collection[str] = (),
+) -> Resolved:
     """Bring claims to leaves.
 
     Args:
         claims: for each kind True, a name or several names, or nothing.
         leaves: all arrays that the function takes, those without a gradient, too.
+        parameters: the function's, which may hold no array.
+        untested: the arguments of which it is told elsewhere that nothing can be tested.
     """
     problems: list[Finding] = []
     names: list[Claimed] = []
     for kind in KINDS:
         for name in _names(claims.get(kind, ())):
             covered = [leaf for leaf in leaves if _covers(name, leaf)]
-            if not covered:
+            if not covered and name in parameters:
+                if name not in untested and kind != "zero":
+                    problems.append(_without_arrays(kind, name))
+            elif not covered:
                 problems.append(_unknown(kind, name, leaves))
             elif kind != "zero" and not any(leaf.differentiated for leaf in covered):
                 problems.append(_without_gradient(kind, name))
@@ -95,9 +107,22 @@ def _names(value: Any) -> Sequence[str]:
     return (value,) if isinstance(value, str) else tuple(value)
 
 
+def names_leaf(name: str, slot: str, path: str) -> bool:
+    """Tell whether a claim's name stands for a leaf."""
+    return name == slot or _is_prefix(name, path)
+
+
+def missed(finding: Finding) -> str:
+    """Return the claim of which a finding says that this set of arguments has nothing for it.
+
+    Another set may have: an argument that is None here is an array there.
+    """
+    is_claim = finding.check == "claim" and finding.message.startswith(_MISSED)
+    return finding.message.partition(",")[0] if is_claim else ""
+
+
 def _covers(name: str, leaf: Named) -> bool:
-    """Tell whether a name stands for a leaf."""
-    return name == leaf.slot or _is_prefix(name, leaf.path)
+    return names_leaf(name, leaf.slot, leaf.path)
 
 
 def _is_prefix(name: str, path: str) -> bool:
@@ -126,7 +151,12 @@ def _unknown(kind: str, name: str, leaves: Sequence[Named]) -> Finding:
     close = get_close_matches(name, known, n=1, cutoff=0.5)
     slots = ", ".join(f"`{slot}`" for slot in dict.fromkeys(leaf.slot for leaf in leaves))
     hint = f"did you mean `{close[0]}`?" if close else f"the slots are {slots}"
-    return _problem(f"the claim `{kind}` names `{name}`, which is nothing here; {hint}", leaf=name)
+    return _problem(f"{_MISSED}{kind}` names `{name}`, which is nothing here; {hint}", leaf=name)
+
+
+def _without_arrays(kind: str, name: str) -> Finding:
+    message = f"{_MISSED}{kind}` names `{name}`, which holds no array, so that nothing is tested"
+    return Finding("claim", "warning", message, leaf=name)
 
 
 def _prefixes(path: str) -> Sequence[str]:
@@ -136,7 +166,7 @@ def _prefixes(path: str) -> Sequence[str]:
 
 def _without_gradient(kind: str, name: str) -> Finding:
     return _problem(
-        f"the claim `{kind}` names `{name}`, which has no gradient: it is nondiff, of an "
+        f"{_MISSED}{kind}` names `{name}`, which has no gradient: it is nondiff, of an "
         "integer or key dtype, or in a collection outside `grad_vars`",
         leaf=name,
     )

@@ -11,6 +11,7 @@ import jax
 from vjpgen.runtime.rule import RULE, Rule
 
 Arguments = tuple[Any, ...]
+_KEYS = ("key", "rng")
 
 
 class ExampleError(Exception):
@@ -43,9 +44,10 @@ def argument_sets(example: Callable[..., Any], key: Any = None) -> list[Argument
     """Call an example.
 
     Args:
-        example: takes nothing, or a jax key; returns the positional arguments of the annotated
-            function as a tuple, with the unbound module first for a method, or a list of such
-            tuples.
+        example: takes nothing, or a jax key, which is given to a parameter that is called `key` or
+            `rng`, else to the first that has no default; returns the positional arguments of the
+            annotated function as a tuple, with the unbound module first for a method, or a list of
+            such tuples.
         key: what it is given; by default `jax.random.key(0)`.
 
     Returns:
@@ -55,7 +57,7 @@ def argument_sets(example: Callable[..., Any], key: Any = None) -> list[Argument
         ExampleError: the example returns something else.
     """
     key = jax.random.key(0) if key is None else key
-    returned = example(key) if _takes_key(example) else example()
+    returned = _called(example, key)
     sets = returned if isinstance(returned, list) else [returned]
     if not sets or not all(isinstance(each, tuple) for each in sets):
         raise ExampleError(
@@ -66,9 +68,16 @@ def argument_sets(example: Callable[..., Any], key: Any = None) -> list[Argument
     return sets
 
 
-def _takes_key(example: Callable[..., Any]) -> bool:
+def _called(example: Callable[..., Any], key: Any) -> Any:
+    """Call an example with a key where it takes one; what has a default is left to it."""
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    parameters = inspect.signature(example).parameters.values()
+    for part in parameters:
+        if part.kind in named and part.name in _KEYS:
+            return example(**{part.name: key})
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return any(part.kind in kinds for part in inspect.signature(example).parameters.values())
+    takes_one = any(part.kind in kinds and part.default is part.empty for part in parameters)
+    return example(key) if takes_one else example()
 
 
 def _described(returned: Any) -> str:

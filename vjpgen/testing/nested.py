@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +25,7 @@ from vjpgen import runtime
 from vjpgen.runtime.rule import RULE, Rule
 from vjpgen.testing.examples import Arguments, NoExampleError
 from vjpgen.testing.sides import raised
-from vjpgen.testing.subjects import Subject, bind
+from vjpgen.testing.subjects import Subject, bind, left_to_defaults
 
 Function = Callable[..., Any]
 Called = Callable[[Function, Rule, inspect.BoundArguments], Any]
@@ -49,7 +49,8 @@ class Nested:
 
     Args:
         function: takes what it is called with, one argument for each slot; for a module its
-            variables that are differentiated, as `{"params": {...}}`.
+            variables that are differentiated, as `{"params": {...}}`. What is left to its default
+            is a keyword.
         arguments: what it is called with on the example of the function around.
         claims: those of its rule; of a module's collections with the module's slot before them.
     """
@@ -120,15 +121,19 @@ def alone(
         if slot not in _nondiff(rule, bound)
     }
 
-    def run(*given: Any) -> Any:
+    left = {key: value for key, value in _left(bound).items() if key in slots}
+
+    def run(*positional: Any, **keywords: Any) -> Any:
         """Run the function around with other variables; put the arguments in their place."""
+        names = (key for key in slots if key not in left)
+        given = {**dict(zip(names, positional, strict=True)), **keywords}
         arrays = list(wide if _is_wide(given) else values)
-        for slot, value in zip(slots.values(), given, strict=True):
-            slot.write(value, arrays)
+        for key, value in given.items():
+            slots[key].write(value, arrays)
 
         def called(inner: Function, rule: Rule, bound: inspect.BoundArguments) -> Any:
-            for (key, slot), value in zip(slots.items(), given, strict=True):
-                bound.arguments[key] = slot.put(bound.arguments[key], value)
+            for key, value in given.items():
+                bound.arguments[key] = slots[key].put(bound.arguments[key], value)
             raise _OutputError(inner(*bound.args, **bound.kwargs))
 
         try:
@@ -138,11 +143,31 @@ def alone(
             return found.output
         raise NotAloneError(f"`{function.__qualname__}` does not call it each time")
 
-    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-    run.__signature__ = inspect.Signature([inspect.Parameter(slot, kind) for slot in slots])  # pyright: ignore
+    run.__signature__ = _signature(slots, left)  # pyright: ignore[reportFunctionMemberAccess]
     run.__qualname__ = name
-    own = tuple(slot.read(values, bound.arguments[key]) for key, slot in slots.items())
+    own = tuple(
+        slot.read(values, bound.arguments[key]) for key, slot in slots.items() if key not in left
+    )
     return Nested(run, own, _claims(rule, slots))
+
+
+def _left(bound: inspect.BoundArguments) -> dict[str, Any]:
+    """Return the arguments that are left to their defaults."""
+    parameters = bound.signature.parameters
+    return {
+        name: value for name, value in bound.arguments.items() if value is parameters[name].default
+    }
+
+
+def _signature(slots: Iterable[str], left: Mapping[str, Any]) -> inspect.Signature:
+    """Make a signature of slots, those last that are left to their defaults."""
+    kind, last = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
+    return inspect.Signature(
+        [
+            *(inspect.Parameter(slot, kind) for slot in slots if slot not in left),
+            *(inspect.Parameter(slot, last, default=value) for slot, value in left.items()),
+        ]
+    )
 
 
 def _one_call(
@@ -202,7 +227,10 @@ def _watched(name: str, called: Called, number: int = 0, *, every: bool = False)
             try:
                 if not every and count != number + 1:
                     return function(*args, **kwargs)
-                return called(function, rule, inspect.signature(function).bind(*args, **kwargs))
+                bound = inspect.signature(function).bind(*args, **kwargs)
+                if rule.defaults_have_slots:
+                    bound.arguments |= left_to_defaults(bound.signature, bound.arguments)
+                return called(function, rule, bound)
             finally:
                 within = False
 

@@ -57,7 +57,7 @@ _MEANINGS = {
     "crashed": "ended the interpreter",
     "timeout": "ran out of time",
     "error": "could not be run",
-    "unverified": "no example",
+    "unverified": "not verified",
     "verified": "verified",
 }
 _SEVERITIES = ("error", "warning")

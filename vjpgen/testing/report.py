@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -102,7 +102,8 @@ class RuleReport:
         filename: the file of the annotation; "" where there is none.
         line: its line, from 1; 0 where there is none.
         column: its column, from 1; 0 where there is none.
-        status: "verified" where no finding is an error.
+        status: "verified" where no finding is an error and gradients were compared; "unverified"
+            where there is nothing to compare.
         findings: what was found, errors first.
         leaves: the gradients that were compared.
         residual_bytes: bytes that the rule keeps for its backward pass; None where not measured.
@@ -153,6 +154,13 @@ class RuleReport:
                 "skipped": tuple((check, reason) for check, reason in data["skipped"]),
             }
         )
+
+
+def status_of(findings: Iterable[Finding], checks: Collection[str]) -> Status:
+    """Return what becomes of a rule by what was found, and the checks that were run."""
+    if any(each.severity == "error" for each in findings):
+        return "failed"
+    return "verified" if "gradient" in checks else "unverified"
 
 
 def _plain(value: Any) -> Any:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import inspect
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 from unittest import mock
@@ -21,6 +23,8 @@ from vjpgen.testing.examples import rule_of
 # Whose custom_vjp functions are a part of the source like any other.
 _LIBRARIES = frozenset({"flax", "jax", "jaxlib", "optax"})
 _FLAX_LIFTED = "flax.core.lift"
+_CUSTOM_GRADIENT = "custom_gradient.<locals>"  # makes a rule of JAX's for a user's function
+_ADDRESS = re.compile(r"0x[0-9a-f]+")
 _CUSTOM_VJP = (jax.custom_vjp, type(jax.custom_vjp(lambda x: x)))  # another type as jax is set
 
 
@@ -44,6 +48,7 @@ class Ruled:
         backward: the backward rule, and the forward rule; where they are known.
         strips: whether `jax.custom_vjp` functions inside lose their rules, too.
         sees_zeros: whether the rule may be told which tangents are zero.
+        defaults_have_slots: whether arguments that a call leaves to their defaults have tangents.
     """
 
     function: Callable[..., Any]
@@ -58,6 +63,7 @@ class Ruled:
     rules: tuple[Callable[..., Any], ...] = ()
     strips: bool = False
     sees_zeros: bool = True
+    defaults_have_slots: bool = True
 
     @contextlib.contextmanager
     def without_rules(self) -> Iterator[None]:
@@ -109,6 +115,7 @@ def _of_vjpgen(function: Callable[..., Any], arguments: tuple[Any, ...], rule: R
         grad_vars=rule.grad_vars,
         rules=tuple(each for each in rules if each is not None),
         sees_zeros=rule.symbolic_zeros,
+        defaults_have_slots=rule.defaults_have_slots,
     )
 
 
@@ -164,6 +171,7 @@ def _of_flax(
         rules=(parts["backward_fn"], parts["forward_fn"]),
         strips=True,
         sees_zeros=False,
+        defaults_have_slots=False,
     )
 
 
@@ -215,12 +223,74 @@ def _stripped() -> Iterator[None]:
 def _without_rule(call: Callable[..., Any]) -> Callable[..., Any]:
     def called(function: Any, *args: Any, **kwargs: Any) -> Any:
         source = function.__wrapped__
-        module = getattr(getattr(function, "bwd", None) or source, "__module__", None) or ""
+        module = _module(function)
         if module.partition(".")[0] in _LIBRARIES and module != _FLAX_LIFTED:
             return call(function, *args, **kwargs)
         return source(*args, **kwargs)
 
     return called
+
+
+def _module(function: Any) -> str:
+    """Name the module that a `jax.custom_vjp` function's rule was written in."""
+    source = function.__wrapped__
+    given = _given(source)
+    written = getattr(function, "bwd", None) or source if given is source else given
+    return getattr(unwrapped(written), "__module__", None) or ""
+
+
+def _given(source: Any) -> Any:
+    """Return what `jax.custom_gradient` was given for a function that it made; others as is."""
+    if getattr(source, "__qualname__", "").startswith(_CUSTOM_GRADIENT):
+        return _cells(source).get("fun", source)
+    return source
+
+
+def where_written(about: Ruled) -> tuple[str, int]:
+    """Return file and line of the backward rule, else of the function; none are ("", 0)."""
+    given = _given(about.source)
+    first = about.rules[:1] if given is about.source else ()
+    for function in (*first, given):
+        code = getattr(inspect.unwrap(unwrapped(function)), "__code__", None)
+        if code is not None and not code.co_filename.startswith("<"):
+            return code.co_filename, code.co_firstlineno
+    return "", 0
+
+
+def unwrapped(function: Any) -> Any:
+    """Return what a `functools.partial`, or a `jax.tree_util.Partial`, calls."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return function
+
+
+def settled(
+    about: Ruled, call: Callable[..., Any], source: Callable[..., Any]
+) -> tuple[Ruled, bool]:
+    """Find the rules that are tested, and tell whether the function runs any of them.
+
+    Those of vjpgen are, where there are such: `jax.custom_vjp` functions keep theirs then. A
+    function runs none where JAX traces the same without them.
+
+    Args:
+        about: a function that may call others with rules.
+        call: calls it, without arguments.
+        source: calls its source.
+    """
+    if not about.strips or about.rule is not None or about.rules:
+        return about, True
+    with_rules = jax.make_jaxpr(call)()
+    whole = dataclasses.replace(about, strips=False)
+    with whole.without_rules():
+        if rules_in(with_rules) > rules_in(jax.make_jaxpr(source)()):
+            return whole, True
+    with about.without_rules():
+        without = jax.make_jaxpr(source)()
+    if rules_in(with_rules) != rules_in(without):
+        return about, True
+    # The count does not see into every call, where one rule may stand in another's place.
+    texts = [_ADDRESS.sub("", str(each)) for each in (with_rules, without)]
+    return about, texts[0] != texts[1]
 
 
 def rules_in(jaxpr: Any) -> int:

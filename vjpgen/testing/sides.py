@@ -127,10 +127,16 @@ class Compiled:
 
 def _results(returned: tuple[Any, Any]) -> Results:
     output, updates = returned
-    leaves = [leaf for leaf in jax.tree_util.tree_leaves(output) if hasattr(leaf, "dtype")]
+    found = map(_as_array, jax.tree_util.tree_leaves(output))
+    leaves = [leaf for leaf in found if hasattr(leaf, "dtype")]
     outputs = tuple(leaf for leaf in leaves if _has_tangent(leaf))
     others = [leaf for leaf in leaves if not _has_tangent(leaf)]
     return outputs, [*others, *jax.tree_util.tree_leaves(updates)]
+
+
+def _as_array(leaf: Any) -> Any:
+    """Return a Python number as the array that it becomes in a rule."""
+    return jnp.asarray(leaf) if isinstance(leaf, (bool, int, float, complex)) else leaf
 
 
 def _has_tangent(leaf: Any) -> bool:

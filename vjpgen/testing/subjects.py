@@ -75,7 +75,7 @@ def bind(
     signature: inspect.Signature | None = None,
     nondiff: Collection[str] = (),
     static: Collection[str] = (),
-    numbers: bool = False,
+    numbers: Collection[str] | None = None,
     grad_vars: Filter = _PARAMS,
     key: Any = None,
     abstract: bool = False,
@@ -83,11 +83,10 @@ def bind(
     """Make a subject of a function and its arguments.
 
     Differentiated are arrays of floating point and complex dtypes: the arguments that the rule does
-    not call nondiff, and the variables of some collections. Where there is none, Python floats
-    are taken for arrays. A module is initialized; one that is bound comes with its variables, keys
-    and mutable collections: `module.bind(variables, rngs={"dropout": key}), x`. Collections other
-    than `params` are mutable where the function updates them. A module that draws is given `key`
-    for whatever it draws.
+    not call nondiff, and the variables of some collections. A module is initialized; one that is
+    bound comes with its variables, keys and mutable collections: `module.bind(variables,
+    rngs={"dropout": key}), x`. Collections other than `params` are mutable where the function
+    updates them. A module that draws is given `key` for whatever it draws.
 
     Args:
         function: the function, with or without a rule.
@@ -97,7 +96,8 @@ def bind(
         signature: what its arguments are named by; by default its own signature.
         nondiff: the names of arguments that are not differentiated.
         static: the names of those that are no arrays to the function, whatever they hold.
-        numbers: whether Python floats are always taken for arrays.
+        numbers: the names of the arguments whose Python floats are taken for arrays; by default
+            none, unless there is nothing else to differentiate.
         grad_vars: the collections that are differentiated: a Flax collection filter.
         key: initializes modules; by default `jax.random.key(0)`.
         abstract: whether the shapes and dtypes of variables are enough.
@@ -110,10 +110,9 @@ def bind(
     key = jax.random.key(0) if key is None else key
     keywords = dict(keywords or {})
     signature = signature or inspect.signature(function)
-    if rule is not None:
-        slots, _ = rule.bind(arguments, keywords)
-        nondiff = {name for name, _, is_nondiff in rule.arguments(slots) if is_nondiff}
     names = _names(function, signature, arguments, keywords)
+    if rule is not None:
+        nondiff = _nondiff(rule, arguments, keywords)
     taken = _take_apart(names, (arguments, keywords), nondiff, static, numbers)
     if not taken.modules:
         subject = _of_arrays(function, taken)
@@ -127,6 +126,50 @@ def bind(
     return subject
 
 
+def floats(
+    function: Callable[..., Any],
+    arguments: Arguments,
+    rule: Rule | None = None,
+    *,
+    keywords: Mapping[str, Any],
+    signature: inspect.Signature,
+    nondiff: Collection[str] = (),
+    static: Collection[str] = (),
+) -> list[str]:
+    """Name the arguments that hold Python floats with a tangent; arguments as in `bind`."""
+    names = _names(function, signature, arguments, keywords)
+    if rule is not None:
+        nondiff = _nondiff(rule, arguments, keywords)
+    found, _ = jax.tree_util.tree_flatten_with_path((arguments, dict(keywords)))
+    slots = [names.of(path)[0] for path, leaf in found if _is_float(leaf)]
+    return [slot for slot in dict.fromkeys(slots) if slot not in nondiff and slot not in static]
+
+
+def left_to_defaults(signature: inspect.Signature, given: Collection[str]) -> dict[str, Any]:
+    """Return the defaults that have tangents, of the parameters that are not given."""
+    return {
+        name: part.default
+        for name, part in signature.parameters.items()
+        if name not in given
+        and part.kind is not inspect.Parameter.POSITIONAL_ONLY
+        and part.default is not part.empty
+        and any(map(_has_tangent, jax.tree_util.tree_leaves(part.default)))
+    }
+
+
+def _has_tangent(value: Any) -> bool:
+    return _is_float(value) or (_is_array(value) and is_differentiable(value))
+
+
+def _is_float(value: Any) -> bool:
+    return isinstance(value, (float, complex)) and not isinstance(value, np.generic)
+
+
+def _nondiff(rule: Rule, arguments: Arguments, keywords: Mapping[str, Any]) -> set[str]:
+    slots, _ = rule.bind(arguments, keywords)
+    return {name for name, _, is_nondiff in rule.arguments(slots) if is_nondiff}
+
+
 # -- arguments -------------------------------------------------------------------------------------
 
 
@@ -138,7 +181,7 @@ class _Taken:
         leaves: what they hold.
         structure: how to put it together again.
         arrays: the arrays by their place among the leaves.
-        modules: the names of the arguments that are modules, by their place among the leaves.
+        modules: the names or paths of the modules, by their place among the leaves.
     """
 
     leaves: Sequence[Any]
@@ -184,23 +227,23 @@ def _take_apart(
     arguments: tuple[Arguments, Mapping[str, Any]],
     nondiff: Collection[str],
     static: Collection[str],
-    numbers: bool,
+    numbers: Collection[str] | None,
 ) -> _Taken:
     found, structure = jax.tree_util.tree_flatten_with_path(arguments)
     leaves = [value for _, value in found]
     slots = [names.of(path)[0] for path, _ in found]
-    if numbers or (
-        not any(_is_array(leaf) and is_differentiable(leaf) for leaf in leaves)
-        and not any(isinstance(leaf, nn.Module) for leaf in leaves)
-    ):
-        leaves = [
-            np.asarray(x, jax.dtypes.canonicalize_dtype(type(x)))
-            if isinstance(x, (float, complex))
-            and slot not in static
-            and not (numbers and slot in nondiff)
-            else x
-            for x, slot in zip(leaves, slots, strict=True)
-        ]
+    if numbers is None:
+        has_others = any(
+            isinstance(leaf, nn.Module) or (_is_array(leaf) and is_differentiable(leaf))
+            for leaf in leaves
+        )
+        numbers = () if has_others else {*slots}.difference(static)
+    leaves = [
+        np.asarray(leaf, jax.dtypes.canonicalize_dtype(type(leaf)))
+        if slot in numbers and _is_float(leaf)
+        else leaf
+        for leaf, slot in zip(leaves, slots, strict=True)
+    ]
     arrays = {}
     for place, ((path, _), leaf) in enumerate(zip(found, leaves, strict=True)):
         slot, name = names.of(path)
@@ -210,7 +253,7 @@ def _take_apart(
                 _joined(name, path[2:]), leaf, wanted, slot, below(name, path_text(path[2:]))
             )
     modules = {
-        place: names.of(found[place][0])[1]
+        place: below(names.of(found[place][0])[1], path_text(found[place][0][2:]))
         for place, leaf in enumerate(leaves)
         if isinstance(leaf, nn.Module)
     }
@@ -430,17 +473,18 @@ def _variable(
         path: its key path.
         value: it.
         grad_vars: the collections that are differentiated.
-        first: the name of the module's argument, where it is the first and only one.
-        owners: the names of the arguments that are modules, where there are others.
+        first: the name or path of the first module.
+        owners: the names or paths of all; None where it is the first argument and the only one.
     """
     kind, (collection, *rest) = path[0].idx, path[1:]
     if kind == 1:
         return Input(f"rngs.{collection.key}", value, False)
     wanted = in_filter(grad_vars, collection.key) and is_differentiable(value)
     name = _joined(collection.key, rest)
-    if owners is None:
-        return Input(name, value, wanted, first, below(collection.key, path_text(rest)))
-    owner = owners[int(str(rest[0].key).rpartition("_")[2])]
+    owner = first
+    if owners is not None:
+        owner = owners[int(str(rest[0].key).rpartition("_")[2])]
+        rest = rest[1:]
     slot = owner.partition("[")[0].partition(".")[0]
-    inner = below(f"{owner}.{collection.key}", path_text(rest[1:]))
-    return Input(name, value, wanted, slot, inner)
+    stem = collection.key if owners is None and owner == slot else f"{owner}.{collection.key}"
+    return Input(name, value, wanted, slot, below(stem, path_text(rest)))

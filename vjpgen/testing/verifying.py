@@ -6,7 +6,7 @@ import contextlib
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -15,6 +15,8 @@ from flax.core.scope import Filter
 
 from vjpgen.runtime import sharing
 from vjpgen.runtime.errors import DroppedTangentWarning, TangentError
+from vjpgen.testing import defaults
+from vjpgen.testing.binding import Bound, bound
 from vjpgen.testing.checks.effects import check_effects
 from vjpgen.testing.checks.gradients import check_gradient
 from vjpgen.testing.checks.linearity import check_linear
@@ -31,10 +33,11 @@ from vjpgen.testing.checks.transforms import (
 )
 from vjpgen.testing.claims import Named, resolve
 from vjpgen.testing.failures import in_short
-from vjpgen.testing.report import Check, RuleReport
-from vjpgen.testing.ruled import Ruled, ruled, rules_in
+from vjpgen.testing.places import Place, place_of
+from vjpgen.testing.report import Check, RuleReport, status_of
+from vjpgen.testing.ruled import Ruled, ruled, settled
 from vjpgen.testing.sides import Side, chosen, raised
-from vjpgen.testing.subjects import Subject, bind
+from vjpgen.testing.subjects import Subject
 from vjpgen.testing.trial import NotApplicableError, Settings, Target, Trial
 
 _SEVERITIES = ("error", "warning", "note")
@@ -59,23 +62,11 @@ _CHECKS: tuple[tuple[Check, Callable[[Trial], None]], ...] = (
 _NEEDED = frozenset({"primal", "forward", "structure", "gradient"})
 # These compare one run with another.
 _COMPARING = frozenset({"jit", "vmap", "scan", "checkpoint", "order2", "precision"})
-
-
-@dataclass(frozen=True)
-class Place:
-    """What a report calls a rule, and where it stands.
-
-    Args:
-        name: the qualified name of the function.
-        filename: the file of the annotation.
-        line: its line, from 1.
-        column: its column, from 1.
-    """
-
-    name: str
-    filename: str = ""
-    line: int = 0
-    column: int = 0
+_UNREACHED = "no rule is reached: the function and its source are the same program"
+_ADVICE = (
+    "give the function with the rule (generated, or by `jax.custom_vjp` or its like), arguments on "
+    "which it is called, or a `reference` to compare with"
+)
 
 
 def verify(
@@ -96,7 +87,7 @@ def verify(
     """Verify one rule on one set of arguments; a rule that is wrong never raises.
 
     64-bit floats are switched on meanwhile, whether the caller has them or not; arguments are given
-    in their own precision.
+    in their own precision. What JAX is set to for debugging is switched off.
 
     Args:
         function: the function with a rule, or one that calls functions with rules.
@@ -115,33 +106,34 @@ def verify(
 
     Raises:
         ExampleError: the arguments do not fit the function, or nothing can be differentiated.
+        ValueError: the seed is negative, or no directions are asked for.
     """
     start = time.perf_counter()
+    _check_numbers(seed, directions)
     about = ruled(function, arguments)
     if grad_vars is not None:
         about = replace(about, grad_vars=grad_vars)
-    place = place or _place(about)
+    place = place or place_of(about)
     if claims is None:
         claims = about.rule.claims if about.rule is not None else {}
     settings = Settings(seed, directions, rtol, atol)
-    with warnings.catch_warnings(record=True) as seen, sharing.disabled():
+    with warnings.catch_warnings(record=True) as seen, sharing.disabled(), _undebugged():
         warnings.simplefilter("always")
-        subject = _canonical(_bound(about, keywords or {}))
+        found = bound(about, keywords or {})
         with jax.enable_x64(True):
-            trial = _trial(about, subject, claims, reference, plain, settings)
-            checks, skipped = _run(trial)
+            trial, stopped = _trial(about, found, claims, reference, plain, settings)
+            checks, skipped = _run(trial, stopped)
     for text in dict.fromkeys(
         str(each.message) for each in seen if issubclass(each.category, DroppedTangentWarning)
     ):
         trial.tell("structure", text, "warning")
     findings = sorted(trial.findings, key=lambda each: _SEVERITIES.index(each.severity))
-    failed = any(each.severity == "error" for each in findings)
     return RuleReport(
         place.name,
         place.filename,
         place.line,
         place.column,
-        "failed" if failed else "verified",
+        status_of(findings, checks),
         tuple(dict.fromkeys(findings)),
         tuple(trial.leaves),
         trial.memory.get("residual_bytes"),
@@ -153,58 +145,38 @@ def verify(
     )
 
 
-def _place(about: Ruled) -> Place:
-    at = about.rule.at if about.rule is not None else ""
-    filename, _, line = at.rpartition(":")
-    return Place(about.name, filename, int(line), 1) if line.isdigit() else Place(about.name)
+def _check_numbers(seed: int, directions: int) -> None:
+    if seed < 0:
+        raise ValueError(f"the seed is {seed}; it must not be negative")
+    if directions < 1:
+        raise ValueError(f"{directions} directions are asked for; at least one is needed")
+
+
+@contextlib.contextmanager
+def _undebugged() -> Iterator[None]:
+    """Compile functions, and let nan be, whatever JAX is set to: checks need both."""
+    with jax.disable_jit(False), jax.debug_nans(False), jax.debug_infs(False):
+        yield
 
 
 # -- setting up ------------------------------------------------------------------------------------
 
 
-def _bound(about: Ruled, keywords: Mapping[str, Any]) -> Subject:
-    """Make a function of arrays; Python floats are some of them where the function allows it."""
-
-    def bound(numbers: bool) -> Subject:
-        return bind(
-            about.function,
-            about.arguments,
-            about.rule,
-            keywords=keywords,
-            signature=about.signature,
-            nondiff=about.nondiff,
-            static=about.static,
-            numbers=numbers,
-            grad_vars=about.grad_vars,
-        )
-
-    try:
-        return bound(True)
-    except (jax.errors.ConcretizationTypeError, TypeError):
-        return bound(False)
-
-
-def _canonical(subject: Subject) -> Subject:
-    """Bring arrays to the dtypes that JAX computes in, as the caller has set it."""
-    return replace(
-        subject,
-        inputs=tuple(replace(each, value=jnp.asarray(each.value)) for each in subject.inputs),
-    )
-
-
 def _trial(
     about: Ruled,
-    subject: Subject,
+    found: Bound,
     claims: Mapping[str, Any],
     reference: Callable[..., Any] | None,
     plain: Callable[..., Any] | None,
     settings: Settings,
-) -> Trial:
+) -> tuple[Trial, str]:
+    """Set a trial up; say why it is to be stopped before it begins, "" where it is not."""
+    subject = found.subject
     places = chosen(subject.inputs)
     own = [each.value for each in subject.inputs]
     arrays = [raised(value) for value in own]
     custom = Side(subject.call, places)
-    about = _settled(about, subject, own)
+    about, has_rules = _settled(about, subject, own)
     source = Side(subject.calling(about.source), places, about.without_rules)
     if plain is not None:
         source = Side(subject.calling(plain), places, about.without_rules)
@@ -217,9 +189,17 @@ def _trial(
     if reference is not None:
         compared = Side(subject.calling(reference), places)
     leaves = [Named(each.slot, each.path, each.differentiated) for each in subject.inputs]
-    resolved = resolve(claims, [leaf for leaf in leaves if leaf.slot])
+    resolved = resolve(
+        claims,
+        [leaf for leaf in leaves if leaf.slot],
+        parameters=about.signature.parameters,
+        untested=found.untested,
+    )
     inputs = [subject.inputs[place] for place in places]
-    targets = [Target(*pair) for pair in zip(inputs, resolved.by_leaf, strict=True)]
+    claimed, weakened = defaults.settle(
+        resolved.by_leaf, inputs, found.defaults, lambda: defaults.zeros(custom, arrays)
+    )
+    targets = [Target(*pair) for pair in zip(inputs, claimed, strict=True)]
     trial = Trial(
         about,
         subject,
@@ -241,18 +221,35 @@ def _trial(
             "warning",
             cause="a dtype that the rule names, where that of an argument is meant",
         )
-    return trial
+    for each in weakened:
+        trial.tell(
+            "claim",
+            f"`{each.path}` is left to its default, and the rule gives it no gradient: claim it "
+            "`zero`, or have the rule compute one",
+            "warning",
+            slot=each.slot,
+            leaf=each.path,
+        )
+    for slot in found.untested:
+        trial.tell(
+            "gradient",
+            f"the gradient of `{slot}` is not tested: the function reads it as a Python number, "
+            "which has none",
+            "warning",
+            slot=slot,
+        )
+    stopped = "" if has_rules or reference is not None or plain is not None else _UNREACHED
+    if stopped:
+        trial.tell("gradient", f"{stopped}; {_ADVICE}")
+    return trial, stopped
 
 
-def _settled(about: Ruled, subject: Subject, arrays: Sequence[Any]) -> Ruled:
-    """Leave `jax.custom_vjp` functions their rules where others are what is tested."""
-    if not about.strips or about.rule is not None or about.rules:
-        return about
-    whole = replace(about, strips=False)
-    with_rules = rules_in(jax.make_jaxpr(subject.call)(list(arrays)))
-    with whole.without_rules():
-        without = rules_in(jax.make_jaxpr(subject.calling(about.source))(list(arrays)))
-    return whole if with_rules > without else about
+def _settled(about: Ruled, subject: Subject, arrays: Sequence[Any]) -> tuple[Ruled, bool]:
+    call, source = subject.call, subject.calling(about.source)
+    try:
+        return settled(about, lambda: call(list(arrays)), lambda: source(list(arrays)))
+    except Exception:  # that the checks tell of
+        return about, True
 
 
 def _runs(side: Side, arrays: Sequence[Any]) -> bool:
@@ -286,10 +283,9 @@ def _refusal(side: Side, arrays: Sequence[Any]) -> str:
 # -- checking --------------------------------------------------------------------------------------
 
 
-def _run(trial: Trial) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...]]:
+def _run(trial: Trial, stopped: str) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...]]:
     done: list[str] = []
     skipped: list[tuple[str, str]] = []
-    stopped = ""
     for name, check in _CHECKS:
         reason = stopped or _spoilt(trial, name)
         if reason:
@@ -303,6 +299,7 @@ def _run(trial: Trial) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...]]:
             skipped.append((name, str(error)))
             if name in _NEEDED:
                 stopped = str(error)
+                trial.tell("gradient", f"nothing was verified: {stopped}", "warning")
         except _FailedError:
             done.append(name)
             if name in _NEEDED:

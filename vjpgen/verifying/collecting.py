@@ -138,11 +138,12 @@ class Rules:
         skipped = terminalreporter.stats.get("skipped", ())
         names = [each.nodeid for each in skipped if (_STATUS, "unverified") in _properties(each)]
         if names:
-            terminalreporter.section("rules without an example, not verified", yellow=True)
+            terminalreporter.section("rules that were not verified", yellow=True)
             for name in names:
                 terminalreporter.line(name)
             terminalreporter.line(
-                "Write `example=` in their annotations; --vjpgen-require-examples fails them."
+                "Write `example=` in the annotations of those without an example; "
+                "--vjpgen-require-examples fails them."
             )
 
     def pytest_unconfigure(self) -> None:

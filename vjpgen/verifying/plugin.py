@@ -12,6 +12,36 @@ if TYPE_CHECKING:
     import pytest
 
 
+def _seed(text: str) -> int:
+    seed = int(text)
+    _demand(0 <= seed < 2**32, f"{seed} is not from 0 to {2**32 - 1}")
+    return seed
+
+
+def _directions(text: str) -> int:
+    directions = int(text)
+    _demand(directions > 0, f"{directions} is not 1 or more")
+    return directions
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    _demand(seconds > 0, f"{seconds:g} is not above 0")
+    return seconds
+
+
+def _demand(holds: bool, message: str) -> None:
+    """Refuse a value of an option.
+
+    Raises:
+        ArgumentTypeError: it is not to be had; pytest tells why.
+    """
+    if not holds:
+        from argparse import ArgumentTypeError
+
+        raise ArgumentTypeError(message)
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options."""
     group = parser.getgroup("vjpgen", "gradient rules, verified by vjpgen")
@@ -27,21 +57,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption(
         "--vjpgen-seed",
-        type=int,
+        type=_seed,
         default=0,
         metavar="N",
         help="What the keys of examples and all random directions come from (default: 0).",
     )
     group.addoption(
         "--vjpgen-directions",
-        type=int,
+        type=_directions,
         default=8,
         metavar="N",
         help="How many random directions are compared (default: 8).",
     )
     group.addoption(
         "--vjpgen-time-limit",
-        type=float,
+        type=_seconds,
         default=120.0,
         metavar="SECONDS",
         help="How long one rule may take, and the import of its module (default: 120).",

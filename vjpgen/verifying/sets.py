@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from vjpgen.testing.report import Finding, Leaf, RuleReport, Status
+from vjpgen.testing.claims import missed, names_leaf
+from vjpgen.testing.report import Finding, Leaf, RuleReport, Status, status_of
 
 _WORST_LAST: Sequence[Status] = (
     "verified",
@@ -22,7 +23,7 @@ def merged(reports: Sequence[RuleReport], what: str = "set") -> RuleReport:
     """Merge the reports of a rule's sets of arguments: the worst of each counts.
 
     A surrogate may be the true gradient on one set, as a clipped one is inside its range, where it
-    differs on another.
+    differs on another; an argument may be None on one, and an array on another.
 
     Args:
         reports: at least one.
@@ -30,14 +31,14 @@ def merged(reports: Sequence[RuleReport], what: str = "set") -> RuleReport:
     """
     if len(reports) == 1:
         return reports[0]
-    told = [_without_stale(report, reports) for report in reports]
+    told = [_for_all(report, reports) for report in reports]
     findings = _findings([report.findings for report in told], what)
     largest = max(reports, key=lambda each: each.autodiff_bytes or 0)
     checks = tuple(dict.fromkeys(check for each in reports for check in each.checks))
     skipped = dict(pair for each in reports for pair in each.skipped if pair[0] not in checks)
     return replace(
         largest,
-        status=max((each.status for each in told), key=_WORST_LAST.index),
+        status=_status(told),
         findings=tuple(sorted(findings, key=lambda each: _SEVERITIES.index(each.severity))),
         leaves=tuple(_worst(reports)),
         seconds=sum(each.seconds for each in reports),
@@ -60,30 +61,43 @@ def _findings(sets: Sequence[Sequence[Finding]], what: str) -> list[Finding]:
     ]
 
 
-def _without_stale(report: RuleReport, reports: Iterable[RuleReport]) -> RuleReport:
-    """Drop complaints that a claim is stale where another set shows that it is not."""
-    differing = {
-        (leaf.slot, leaf.path)
-        for each in reports
-        for leaf in each.leaves
-        if leaf.claim == "surrogate" and leaf.relation != "exact"
-    }
-    exact = {
-        (leaf.slot, leaf.path)
-        for leaf in report.leaves
-        if leaf.claim == "surrogate" and leaf.relation == "exact"
-    }
-
-    def is_stale(finding: Finding) -> bool:
-        place = (finding.slot, finding.leaf)
-        return finding.check == "claim" and place in exact and place in differing
-
-    findings = tuple(each for each in report.findings if not is_stale(each))
+def _for_all(report: RuleReport, reports: Sequence[RuleReport]) -> RuleReport:
+    """Drop what is said of claims where another set shows that they are right."""
+    findings = tuple(
+        each for each in report.findings if not _is_refuted(each, report.leaves, reports)
+    )
     if len(findings) == len(report.findings):
         return report
-    failed = any(each.severity == "error" for each in findings)
-    status = "verified" if report.status == "failed" and not failed else report.status
+    status = status_of(findings, report.checks) if report.status == "failed" else report.status
     return replace(report, findings=findings, status=status)
+
+
+def _is_refuted(finding: Finding, leaves: Iterable[Leaf], reports: Sequence[RuleReport]) -> bool:
+    """Tell whether another set has what a claim names, or shows that a surrogate differs."""
+    if claim := missed(finding):
+        said = (any(missed(each) == claim for each in report.findings) for report in reports)
+        return not all(said)
+    if finding.check != "claim" or all(finding in report.findings for report in reports):
+        return False
+    return {leaf.relation for leaf in _surrogates(finding, leaves)} == {"exact"} and any(
+        leaf.relation != "exact"
+        for report in reports
+        for leaf in _surrogates(finding, report.leaves)
+    )
+
+
+def _surrogates(finding: Finding, leaves: Iterable[Leaf]) -> Iterator[Leaf]:
+    """Yield the surrogates that a finding is about: it has the name that the claim has for them."""
+    for leaf in leaves:
+        if leaf.claim == "surrogate" and names_leaf(finding.leaf, leaf.slot, leaf.path):
+            yield leaf
+
+
+def _status(reports: Iterable[RuleReport]) -> Status:
+    """Return the worst status; a set on which nothing can be verified counts if all are such."""
+    found: list[Status] = [each.status for each in reports]
+    told: list[Status] = [each for each in found if each != "unverified"]
+    return max(told or found, key=_WORST_LAST.index)
 
 
 def _worst(reports: Iterable[RuleReport]) -> Iterator[Leaf]:

@@ -143,8 +143,11 @@ def _request(target: Target, manner: Manner) -> Request:
 
 
 def without_example_fails(report: RuleReport) -> RuleReport:
-    """Return the report of a rule whose lack of an example is a failure."""
-    if report.status != "unverified":
+    """Return the report of a rule whose lack of an example is a failure.
+
+    Where checks were run on an example, there was nothing in it to verify.
+    """
+    if report.status != "unverified" or report.checks:
         return report
     findings = tuple(replace(each, severity="error") for each in report.findings)
     return replace(report, status="failed", findings=findings)

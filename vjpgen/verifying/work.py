@@ -20,8 +20,9 @@ from vjpgen.testing.examples import Arguments, ExampleError, NoExampleError, arg
 from vjpgen.testing.failures import described
 from vjpgen.testing.finding import Found, NotFoundError, find_rule
 from vjpgen.testing.nested import NotAloneError, alone, calls_of
+from vjpgen.testing.places import Place
 from vjpgen.testing.report import Finding, RuleReport, Status
-from vjpgen.testing.verifying import Place, verify
+from vjpgen.testing.verifying import verify
 from vjpgen.verifying.fidelity import is_faithful
 from vjpgen.verifying.nested import claims_of, with_claims
 from vjpgen.verifying.requests import Request, problem
