@@ -54,6 +54,7 @@ def check_rule(
     Raises:
         AssertionError: the rule fails; the text names the worst leaves and the seed.
     """
+    __tracebackhide__ = True  # pytest shows the line of the test
     claims = {"exact": exact, "surrogate": surrogate, "zero": zero, "state": state}
     report = verify(
         f,
