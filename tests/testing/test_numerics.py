@@ -168,3 +168,10 @@ def test_complex_numbers_are_paired_as_jax_pairs_them():
     z, w = jnp.array([1 + 2j, 3 - 1j]), jnp.array([0.5 - 1j, 2j])
     expected = jnp.real(jnp.sum(z * w))
     np.testing.assert_allclose(pairing([w]) @ parts([z]), expected, rtol=1e-6)
+
+
+def test_a_bend_sharper_than_the_steps_is_no_kink():
+    """Neither side has settled: what differences cannot tell they do not tell."""
+    found = slope(lambda t: np.array([np.tanh(1e6 * t + 1), np.sign(t) * abs(t) ** 0.5]), 2.2e-16)
+    assert not found.kink.any()
+    assert np.all(found.error > 1e-2 * np.abs(found.value))

@@ -194,6 +194,17 @@ def test_without_time_each_leaf_is_probed_along_random_lines(monkeypatch):
 
 
 @alone
+def test_what_a_user_allows_is_allowed_beside_differences_too():
+    """The gradient of a loop that ends early is not that of what it would end at."""
+    rule = ruled(cubed, lambda x, g: 3.01 * x * x * g)
+    x = jnp.array([0.5, -1.0, 2.0])
+    assert not verified(rule, x).ok
+    assert not verified(rule, x, rtol=1e-3, atol=1e-3).ok
+    assert verified(rule, x, rtol=1e-2).ok
+    assert verified(rule, x, atol=0.1).ok
+
+
+@alone
 def test_what_cannot_be_compared_is_told_and_not_called_wrong():
     def coarse(x):
         return cubed(x).astype(jnp.bfloat16)

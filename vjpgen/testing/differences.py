@@ -19,6 +19,7 @@ from vjpgen.testing.comparing import Array
 _STEPS = tuple(2.0**-power for power in (4, 7, 10, 13, 16))
 _SHRINK = 8.0
 _KINK = 1e-3
+_SETTLED = 0.25
 _SAFE = 64.0
 _NOISY = 4.0
 # Steps at which rounding is measured: so many, each some roundings long.
@@ -75,12 +76,19 @@ def slope(function: Callable[[float], Array], epsilon: float, jitter: Array | fl
                 best, error = np.where(better, finer, best), np.where(better, far, error)
                 row.append(finer)
             above = row
-        # Steps that agree with each other may all be too long, beyond a pole: the shortest decides.
-        error = np.maximum(error, np.abs(best - above[0]) - noise / _STEPS[-1])
+        # Steps that agree with each other may all be too long, beyond a pole or where the function
+        # no longer changes: the shortest decides, and how much it still differs from the next.
+        shortest, next_one = ((a + b) / 2 for a, b in (sides[-1], sides[-2]))
+        far = np.maximum(np.abs(best - shortest), np.abs(next_one - shortest))
+        error = np.maximum(error, far - noise / _STEPS[-1])
         left, right = sides[-1]
         jump, earlier = (np.abs(b - a) for a, b in (sides[-1], sides[-2]))
         size = np.maximum(np.abs(left), np.abs(right))
         kink = (jump > _KINK * size + 2 * noise / _STEPS[-1]) & (jump > 0.5 * earlier)
+        # At a kink either side has settled; where a function bends more sharply than the steps
+        # are short, it has not, and its derivative need not be between the two.
+        moved = np.maximum(np.abs(left - sides[-2][0]), np.abs(right - sides[-2][1]))
+        kink &= moved <= _SETTLED * jump + 2 * noise / _STEPS[-1]
     return Slope(best, error, left, right, kink, np.abs(middle))
 
 

@@ -63,7 +63,7 @@ class Probe:
         least: the least that each derivative may be, one row an output direction, one column a
             line; at a kink, the lesser of the derivatives of both sides; -inf where unknown.
         most: the most that it may be; inf where unknown.
-        tolerance: by how much a gradient may differ besides.
+        tolerance: by how much a gradient may differ besides, absolutely in each component.
     """
 
     shape: tuple[int, ...]
@@ -88,7 +88,11 @@ class Probe:
         along = np.where(known, np.stack(along, axis=1), 0.0)
         least, most = (np.where(known, each, 0.0) for each in (self.least, self.most))
         nearest = np.where(np.isfinite(along), np.clip(along, least, most), (least + most) / 2)
-        allowed = self.tolerance.allowed(nearest, float(np.max(np.abs(nearest), initial=0.0)))
+        relative = dataclasses.replace(self.tolerance, absolute=0.0)
+        allowed = relative.allowed(nearest, float(np.max(np.abs(nearest), initial=0.0)))
+        allowed += self.tolerance.absolute * np.array(
+            [np.abs(each.steps).sum() for each in self.lines]
+        )
         with np.errstate(invalid="ignore"):
             wrong = ~(np.abs(along - nearest) <= allowed)
         on_axes = np.array([len(line.places) == 1 for line in self.lines])
@@ -212,8 +216,8 @@ def _paired(weights: Array, least: Array, most: Array) -> tuple[Array, Array]:
 
 
 def _tolerance(trial: Trial) -> Tolerance:
-    rough = max(1e-6, 1e3 * _precision(trial))
-    return trial.tolerance(np.float64) if rough < 1e-6 else Tolerance(rough, rough)
+    rough = max(1e-6, 1e3 * _precision(trial), trial.settings.rtol or 0.0)
+    return Tolerance(rough, rough, trial.settings.atol or 0.0)
 
 
 def _precision(trial: Trial) -> float:
