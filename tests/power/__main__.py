@@ -21,6 +21,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--write", action="store_true", help="put the table into README.md")
     parser.add_argument("--seeds", type=int, default=2, help="for each right rule; default 2")
     parser.add_argument("--double", action="store_true", help="give the others 64-bit floats")
+    parser.add_argument("--jobs", type=int, default=1, help="in so many processes; default 1")
     parser.add_argument("--only", action="append", default=[], choices=[*WRONG, *RIGHT])
     parser.add_argument("--why", action="store_true", help="say what check_rule says of each rule")
     return parser.parse_args()
@@ -29,17 +30,17 @@ def options() -> argparse.Namespace:
 def main() -> None:
     """Run the suites and print, or write, what came of them."""
     given = options()
-    with compiled_quickly():
+    if given.why or given.only:
+        with compiled_quickly():
+            _explain(given.only or [*WRONG, *RIGHT], given.seeds)
+    else:
         _run(given)
 
 
 def _run(given: argparse.Namespace) -> None:
-    if given.why or given.only:
-        _explain(given.only or [*WRONG, *RIGHT], given.seeds)
-        return
     started = time.perf_counter()
     say = lambda name: print(name, file=sys.stderr, flush=True)  # noqa: E731
-    results = found(given.seeds, say, double=given.double)
+    results = found(given.seeds, say, double=given.double, jobs=given.jobs)
     print(f"{time.perf_counter() - started:.0f} s", file=sys.stderr)
     if given.write:
         README.write_text(replaced(README.read_text(), PART, markdown(results)))

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import atexit
 import dataclasses
+import functools
+import multiprocessing
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from typing import TypeVar
 
 import flax
 import jax
 
 from tests.power.case import Case
 from tests.power.right import RIGHT
-from tests.power.tools import TOOLS, Verdict, caught, verdict
+from tests.power.tools import TOOLS, Verdict, caught, compiled_quickly, verdict
 from tests.power.wrong import WRONG
 
 OURS = "check_rule"
@@ -25,6 +30,7 @@ seed(s); where a tool raises anything but its own complaint, it *crashes*. `chec
 a rule claims, for which the others have no words."""
 
 Say = Callable[[str], None]
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,26 +48,47 @@ class Found:
     seeds: int
 
 
-def found(seeds: int, say: Say, *, double: bool = False) -> Found:
+def found(seeds: int, say: Say, *, double: bool = False, jobs: int = 1) -> Found:
     """Run everything.
 
     Args:
         seeds: how many seeds `check_rule` checks right rules with.
         say: is told how far it is.
         double: whether the others are given 64-bit floats.
+        jobs: in how many processes.
     """
-    wrong: dict[str, dict[str, bool]] = {tool: {} for tool in TOOLS}
-    right: dict[str, dict[str, Verdict]] = {tool: {} for tool in TOOLS}
-    for case in WRONG.values():
-        say(case.name)
-        for tool in TOOLS:
-            wrong[tool][case.name] = caught(tool, case, double=double)
-    for case in RIGHT.values():
-        say(case.name)
-        for tool in TOOLS:
-            tried = range(seeds if tool == OURS else 1)
-            right[tool][case.name] = worst(tool, case, tried, double)
-    return Found(wrong, right, seeds)
+    spawned = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, spawned, initializer=_begin) as pool:
+        of_wrong = pool.map(functools.partial(_of_wrong, double=double), WRONG)
+        of_right = pool.map(functools.partial(_of_right, seeds=seeds, double=double), RIGHT)
+        wrong = {name: _told(name, says, say) for name, says in zip(WRONG, of_wrong, strict=True)}
+        right = {name: _told(name, says, say) for name, says in zip(RIGHT, of_right, strict=True)}
+    return Found(
+        {tool: {name: says[tool] for name, says in wrong.items()} for tool in TOOLS},
+        {tool: {name: says[tool] for name, says in right.items()} for tool in TOOLS},
+        seeds,
+    )
+
+
+def _begin() -> None:
+    """Have a process compile quickly for as long as it lives."""
+    quickly = compiled_quickly()
+    quickly.__enter__()
+    atexit.register(quickly.__exit__, None, None, None)
+
+
+def _of_wrong(name: str, double: bool) -> dict[str, bool]:
+    return {tool: caught(tool, WRONG[name], double=double) for tool in TOOLS}
+
+
+def _of_right(name: str, seeds: int, double: bool) -> dict[str, Verdict]:
+    tried = {tool: range(seeds if tool == OURS else 1) for tool in TOOLS}
+    return {tool: worst(tool, RIGHT[name], tried[tool], double) for tool in TOOLS}
+
+
+def _told(name: str, says: T, say: Say) -> T:
+    say(name)
+    return says
 
 
 def worst(tool: str, case: Case, seeds: Iterable[int], double: bool = False) -> Verdict:

@@ -156,11 +156,14 @@ class RuleReport:
         )
 
 
-def status_of(findings: Iterable[Finding], checks: Collection[str]) -> Status:
-    """Return what becomes of a rule by what was found, and the checks that were run."""
+def status_of(
+    findings: Iterable[Finding], checks: Collection[str], leaves: Collection[Leaf]
+) -> Status:
+    """Return what becomes of a rule by what was found, the checks that were run, and its leaves."""
     if any(each.severity == "error" for each in findings):
         return "failed"
-    return "verified" if "gradient" in checks else "unverified"
+    compared = not leaves or any(each.relation != "unknown" for each in leaves)
+    return "verified" if "gradient" in checks and compared else "unverified"
 
 
 def _plain(value: Any) -> Any:

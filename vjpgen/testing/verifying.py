@@ -133,7 +133,7 @@ def verify(
         place.filename,
         place.line,
         place.column,
-        status_of(findings, checks),
+        status_of(findings, checks, trial.leaves),
         tuple(dict.fromkeys(findings)),
         tuple(trial.leaves),
         trial.memory.get("residual_bytes"),

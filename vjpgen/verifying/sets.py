@@ -68,7 +68,11 @@ def _for_all(report: RuleReport, reports: Sequence[RuleReport]) -> RuleReport:
     )
     if len(findings) == len(report.findings):
         return report
-    status = status_of(findings, report.checks) if report.status == "failed" else report.status
+    status = (
+        status_of(findings, report.checks, report.leaves)
+        if report.status == "failed"
+        else report.status
+    )
     return replace(report, findings=findings, status=status)
 
 
