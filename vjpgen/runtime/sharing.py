@@ -19,6 +19,7 @@ import collections
 import contextlib
 import dataclasses
 import functools
+import inspect
 import os
 import threading
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -46,6 +47,9 @@ if TYPE_CHECKING:
 SIZE = 256  # entries a thread keeps: a program has as many as it has kinds of layers
 _RNGS = 4  # draws that a call with rngs is expected to make; more cost one trace more
 _PATIENCE = 64  # calls of a rule that go by before it is tried again after `Incomparable`
+
+# JAX asks several times for the signature of what it traces, which is slow to find out.
+_SIGNATURE = inspect.Signature([inspect.Parameter("arguments", inspect.Parameter.VAR_POSITIONAL)])
 
 _VALUES = (bool, int, float, complex, str, bytes, type(None), type)
 
@@ -321,6 +325,7 @@ class _Role:
             return function(*arguments)
 
         traced.__name__ = traced.__qualname__ = name
+        traced.__signature__ = _SIGNATURE  # pyright: ignore[reportFunctionMemberAccess]
         self._jitted = jax.jit(traced)
 
     def __call__(self, *arguments: Any) -> _Ran:
@@ -368,6 +373,7 @@ class Entry:
         self._roles: dict[Hashable, _Role] = {}
         self._saved: dict[int, SavedMeta] = {}
         self._usable = True
+        self._just_read = True  # what code reads has been looked at, and none has run since
         self.forget: Callable[[bool], Any] = lambda for_good: None
         self._nameless = None if reading.state.is_placed else split.first_module
 
@@ -421,6 +427,7 @@ class Entry:
         def backward(saved: Saved, cotangents: Sequence[Any]) -> Any:
             if id(saved.meta) not in self._saved or not reading.holds():
                 return own.backward(saved, cotangents)
+            self._just_read = reading is self._reading
             form, arrays = _without_zeros(cotangents)
             role = "backward", id(saved.meta), form
             ran = self._run(role, self._backward, (saved.arrays, arrays), None, said)
@@ -471,6 +478,8 @@ class Entry:
         except Exception:
             self._refuse()
             return None
+        finally:
+            self._just_read = False
         for complaint in ran.about.complaints:
             if complaint not in said and complaint.say():
                 said.add(complaint)
@@ -524,7 +533,8 @@ class Entry:
 
     def _begin(self) -> None:
         """Begin a trace only where the first call still stands for what the key says."""
-        if not self._reading.holds():
+        known, self._just_read = self._just_read, False
+        if not known and not self._reading.holds():
             raise _Stale
 
     def _check(self, closed: bool) -> None:
