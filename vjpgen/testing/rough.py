@@ -10,11 +10,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vjpgen.testing.comparing import Array, stacked
-from vjpgen.testing.sides import Side, lowered
+from vjpgen.testing.comparing import Array, host, stacked
+from vjpgen.testing.directions import direction, generator
+from vjpgen.testing.sides import Compiled, Side, lowered
+from vjpgen.testing.tolerances import coarsest, epsilon
 from vjpgen.testing.trial import Trial
 
 DIRECTIONS = 4
+_MOST_UNIT = 1e-5
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +30,7 @@ class Rough:
         reference: those of the source.
         outputs: what the forward rule gives, and what the source does; None where not known.
         jaxprs: what was computed.
+        shaken: by how much the source's gradients change where arrays do by a rounding error.
         error: what the rule raised.
     """
 
@@ -35,6 +39,7 @@ class Rough:
     reference: list[Array] | None
     outputs: Sequence[Sequence[Any] | None]
     jaxprs: Sequence[Any]
+    shaken: Sequence[float]
     error: Exception | None
 
     def dtype(self, position: int) -> Any:
@@ -66,37 +71,67 @@ def _rough(trial: Trial, arrays: Sequence[Any]) -> Rough:
     outputs: list[Sequence[Any] | None] = []
     jaxprs: list[Any] = []
     error: Exception | None = None
+    shaken = [0.0] * len(trial.targets)
     for side in (trial.custom, trial.source):
         try:
-            given, gradients, jaxpr = _gradients(trial, side, arrays)
+            given, gradients, compiled = _gradients(trial, side, arrays)
             found.append(gradients)
             outputs.append(given)
-            jaxprs += [] if jaxpr is None else [jaxpr]
+            if compiled is not None:
+                jaxprs.append(compiled.jaxpr)
+                if side is trial.source:
+                    shaken = _shaken(trial, compiled, arrays, gradients)
         except Exception as caught:
             error = caught if side is trial.custom else error
             found.append(None)
             outputs.append(None)
-    return Rough(arrays, found[0], found[1], outputs, jaxprs, error)
+    return Rough(arrays, found[0], found[1], outputs, jaxprs, shaken, error)
+
+
+def _shaken(
+    trial: Trial, compiled: Compiled, arrays: Sequence[Any], gradients: Sequence[Array]
+) -> list[float]:
+    """Measure what a rounding error of the arrays makes of gradients that larger numbers leave."""
+    unit = epsilon(coarsest([compiled.jaxpr], np.float32))
+    if unit > _MOST_UNIT:  # in half precision that is a step, and no rounding error
+        return [0.0] * len(gradients)
+    moved = [
+        jnp.asarray((host(value) * (1 + unit * np.sign(host(line)))).astype(value.dtype))
+        for line, value in (
+            (direction(generator(trial.settings.seed, 7, number), value), value)
+            for number, value in enumerate(trial.source.taken(arrays))
+        )
+    ]
+    cotangents = _cotangents(trial, trial.source, arrays)
+    found = compiled.call(trial.source.put(arrays, moved), cotangents[0]).gradients
+    with np.errstate(invalid="ignore"):
+        apart = [np.abs(host(a) - b[0]) for a, b in zip(found, gradients, strict=True)]
+    return [float(np.max(each, where=np.isfinite(each), initial=0.0)) for each in apart]
 
 
 def _gradients(
     trial: Trial, side: Side, arrays: Sequence[Any]
-) -> tuple[Sequence[Any], list[Array], Any]:
-    """Return outputs, gradients, and what was computed; None of that where it ran eagerly."""
+) -> tuple[Sequence[Any], list[Array], Compiled | None]:
+    """Return outputs, gradients, and what was compiled; None of that where it ran eagerly."""
+    directions = _cotangents(trial, side, arrays)
+    known = trial.memory["custom_compiled" if side is trial.custom else "source_compiled"]
+    if known is not None:
+        compiled = side.compiled(arrays, directions[0])
+        steps = [compiled.call(list(arrays), each) for each in directions]
+        gradients = stacked([step.gradients for step in steps])
+        return steps[0].outputs, gradients, compiled
+    outputs, pull, _ = side.vjp(arrays)
+    return outputs, stacked([pull(each) for each in directions]), None
+
+
+def _cotangents(trial: Trial, side: Side, arrays: Sequence[Any]) -> list[tuple[Any, ...]]:
+    """Return the first output directions in the dtypes of a side's outputs."""
     with side.context():
         kinds = jax.eval_shape(lambda values: side.results(values)[0], list(arrays))
-    directions = [
+    return [
         tuple(
             jnp.asarray(np.asarray(each).astype(out.dtype))
             for each, out in zip(cotangents, kinds, strict=True)
         )
         for cotangents in trial.memory["cotangents"][:DIRECTIONS]
     ]
-    known = trial.memory["custom_compiled" if side is trial.custom else "source_compiled"]
-    if known is not None:
-        compiled = side.compiled(arrays, directions[0])
-        steps = [compiled.call(list(arrays), each) for each in directions]
-        gradients = stacked([step.gradients for step in steps])
-        return steps[0].outputs, gradients, compiled.jaxpr
-    outputs, pull, _ = side.vjp(arrays)
-    return outputs, stacked([pull(each) for each in directions]), None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import jax.numpy as jnp
@@ -20,6 +21,8 @@ from vjpgen.testing.trial import Target, Trial
 
 # Of outputs and leaves, so many are tried alone.
 _MOST = 4
+# By how much more noise a sum of three gradients may have than each has.
+_SUMMED = 4.0
 Gradients = list[Array]
 
 
@@ -49,6 +52,7 @@ def check_linear(trial: Trial) -> None:
         _gradients(gradient, total),
         [a + b for a, b in zip(ones, twos, strict=True)],
         "that of a sum of output tangents is not the sum of theirs",
+        _SUMMED,
     )
     for factor in _factors(trial):
         _compare(
@@ -114,11 +118,14 @@ def _tolerance(trial: Trial, position: int) -> Tolerance:
     return rounding.widened(trial, fitting, rounding.of_gradients(trial)[position])
 
 
-def _compare(trial: Trial, found: Gradients, wanted: Gradients, words: str) -> None:
+def _compare(
+    trial: Trial, found: Gradients, wanted: Gradients, words: str, times: float = 1.0
+) -> None:
     for position, target in enumerate(trial.targets):
         if target.claim == "state":
             continue
         tolerance = _tolerance(trial, position)
+        tolerance = replace(tolerance, absolute=times * tolerance.absolute)
         result = compare(found[position][None], wanted[position][None], tolerance)
         known = any(
             each.check == "linear" and each.leaf == target.input.path for each in trial.findings

@@ -30,7 +30,9 @@ def check_precision(trial: Trial) -> None:
     _check_outputs(trial, found)
     for position in range(len(trial.targets)):
         theirs = None if found.reference is None else found.reference[position]
-        _check_leaf(trial, position, found.custom[position], theirs, found.jaxprs)
+        _check_leaf(
+            trial, position, found.custom[position], theirs, found.jaxprs, found.shaken[position]
+        )
 
 
 def _check_outputs(trial: Trial, found: Rough) -> None:
@@ -69,6 +71,7 @@ def _check_leaf(
     custom: Array,
     reference: Array | None,
     jaxprs: Sequence[Any],
+    shaken: float,
 ) -> None:
     target, value = trial.targets[position], trial.own[trial.custom.chosen[position]]
     full = trial.memory["custom"][position][: len(custom)]  # which has been compared
@@ -80,7 +83,7 @@ def _check_leaf(
             return
         result = compare(custom, full, Tolerance(np.inf, np.inf))
     else:
-        result = _closest(trial, custom, reference, full, dtype)
+        result = _closest(trial, custom, reference, full, dtype, shaken)
         if result.ok:
             return
     texts = both(result.found, result.expected)
@@ -98,7 +101,7 @@ def _check_leaf(
 
 
 def _closest(
-    trial: Trial, custom: Array, reference: Array | None, full: Array, dtype: Any
+    trial: Trial, custom: Array, reference: Array | None, full: Array, dtype: Any, shaken: float
 ) -> Comparison:
     """Compare with autodiff in the same precision, and with the rule in double precision.
 
@@ -113,6 +116,7 @@ def _closest(
         with np.errstate(invalid="ignore"):
             apart = np.abs(reference - full)
         noise = float(np.max(apart, where=np.isfinite(apart), initial=0.0))
+    noise = max(noise, shaken)
     largest = float(np.max(np.abs(full), where=np.isfinite(full), initial=0.0))
     tolerance = trial.tolerance(dtype, min(noise, _MOST_NOISE * largest))
     results = [compare(custom, each, tolerance) for each in against]
