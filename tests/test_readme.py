@@ -88,7 +88,7 @@ def test_every_option_is_described_and_there_are_no_others():
     benchmarks = {name for each in options_parser()._actions for name in each.option_strings}
     plugin = set(re.findall(r'"(--vjpgen[a-z-]*)"', inspect.getsource(pytest_addoption)))
     assert not {name for name in plugin if name not in TEXT}
-    others = {"--lr", "--lf", "--collect-only"}
+    others = {"--lr", "--lf", "--collect-only", "--seeds", "--write"}
     shown = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", TEXT))
     assert shown <= given | benchmarks | plugin | others
 
