@@ -123,11 +123,15 @@ def _tolerances(
         for name in ("custom_compiled", "source_compiled")
     )
     trial.memory["computed_in"] = allowed_dtype(theirs, ours, np.float64, trial.unit)
-    dtypes: list[Any] = []
-    for last in range(-len(trial.targets), 0):  # the last results are the gradients
-        source = [leading_to(each, [last]) for each in theirs]
-        custom_part = [leading_to(each, [last]) for each in ours]
-        dtypes.append(allowed_dtype(source, custom_part, np.float64, trial.unit))
+    dtypes = [
+        allowed_dtype(
+            [leading_to(each, [result]) for each in theirs],
+            [leading_to(each, [result]) for each in ours],
+            np.float64,
+            trial.unit,
+        )
+        for result in range(-len(trial.targets), 0)  # the last results are the gradients
+    ]
     used = [coarsest(ours, each) for each in dtypes]
     trial.memory["coarser"] = [
         most if epsilon(most) > epsilon(dtype) else None
@@ -342,13 +346,13 @@ def _check_nearby(trial: Trial, same: Sequence[bool]) -> None:
         arrays = trial.custom.put(trial.arrays, values)
         weights = cotangents[number % len(cotangents)]
         found, wanted = (each.call(arrays, weights).gradients for each in (ours, theirs))
-        for place_of, target in enumerate(trial.targets):
+        for position, target in enumerate(trial.targets):
             known = any(
                 each.leaf == target.input.path and each.severity != "note"
                 for each in trial.findings
             )
-            if target.claim == "exact" and same[place_of] and not known:
-                _compare_nearby(trial, place_of, host(found[place_of]), host(wanted[place_of]))
+            if target.claim == "exact" and same[position] and not known:
+                _compare_nearby(trial, position, host(found[position]), host(wanted[position]))
 
 
 def _compare_nearby(trial: Trial, position: int, found: Array, wanted: Array) -> None:

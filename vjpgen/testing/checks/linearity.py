@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import jax.numpy as jnp
@@ -125,7 +124,7 @@ def _compare(
         if target.claim == "state":
             continue
         tolerance = _tolerance(trial, position)
-        tolerance = replace(tolerance, absolute=times * tolerance.absolute)
+        tolerance = dataclasses.replace(tolerance, absolute=times * tolerance.absolute)
         result = compare(found[position][None], wanted[position][None], tolerance)
         known = any(
             each.check == "linear" and each.leaf == target.input.path for each in trial.findings

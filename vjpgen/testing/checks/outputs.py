@@ -150,7 +150,7 @@ def _compare_output(
         )
         return
     exact = not jnp.issubdtype(found.dtype, np.inexact)
-    tolerance = Tolerance(0, 0) if exact else rounding(trial, found.dtype, number_of)
+    tolerance = Tolerance(0, 0) if exact else _allowed(trial, found.dtype, number_of)
     result = compare(_numbers(found)[None], _numbers(wanted)[None], tolerance)
     if not result.ok:
         where = place(result.where[1:])
@@ -164,7 +164,7 @@ def _compare_output(
         )
 
 
-def rounding(trial: Trial, dtype: Any, place: int) -> Tolerance:
+def _allowed(trial: Trial, dtype: Any, place: int) -> Tolerance:
     """Return how far two runs of the same operations may be apart.
 
     Args:
